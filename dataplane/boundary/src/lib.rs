@@ -1,0 +1,22 @@
+//! All that may cross between the control thread and a shard.
+//!
+//! Plain data, one kind of mailbox, and the engine slots that every shard
+//! reserves by compare-and-swap. Queues are bounded and an offer never blocks,
+//! so each message says what its loss costs.
+#![forbid(unsafe_code)]
+
+mod cause;
+mod engine;
+mod mailbox;
+mod message;
+mod sample;
+mod time;
+
+pub use cause::{Cause, ViewerEnd};
+pub use engine::{
+    EngineEntry, EngineEvidence, EngineId, EngineState, EngineTable, Epoch, NotPicked, SlotGuard, Slots,
+};
+pub use mailbox::{Doorbell, Inbox, Mailbox, Refused, mailbox};
+pub use message::{FromShard, HandedConnection, ShardId, ToShard};
+pub use sample::{Counters, Driver, ShardSample, StreamSample, StreamState, latency_histogram};
+pub use time::Monotonic;

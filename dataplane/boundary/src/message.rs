@@ -1,0 +1,78 @@
+//! The two message types: the whole list of what may be said.
+
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
+
+use serde::Serialize;
+
+use crate::{EngineEvidence, EngineId, EngineTable, Epoch, Monotonic, ShardSample};
+
+/// A shard, by its place in the list of cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ShardId(pub u16);
+
+impl std::fmt::Display for ShardId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What the control thread may say to a shard.
+#[derive(Debug)]
+pub enum ToShard {
+    /// The whole engine table. Adopted when its epoch is newer than the one
+    /// held, so a table may be dropped, repeated or late.
+    Table(Arc<EngineTable>),
+    /// Admit no new viewer, end the rest and stop every engine session by
+    /// `deadline`. Offered until `Drained`.
+    Drain {
+        /// When the shard has to be done.
+        deadline: Monotonic,
+    },
+}
+
+/// What a shard may say to the control thread.
+#[derive(Debug)]
+pub enum FromShard {
+    /// The epoch in use; repeated with every sample, so a loss only delays.
+    Adopted {
+        /// Who.
+        shard: ShardId,
+        /// The table's version.
+        epoch: Epoch,
+    },
+    /// Counters since start, so a loss is a gap in a graph. Boxed: rare and large.
+    Sample(Box<ShardSample>),
+    /// A connection whose request is not a stream's. Lost, it is closed.
+    Connection(Box<HandedConnection>),
+    /// What using an engine has shown. Lost, the next probe or use shows it again.
+    Evidence {
+        /// The engine.
+        engine: EngineId,
+        /// What happened.
+        evidence: EngineEvidence,
+    },
+    /// Repeated until the shard is joined.
+    Drained {
+        /// Who.
+        shard: ShardId,
+    },
+}
+
+/// A connection accepted by a shard that control is to answer.
+#[derive(Debug)]
+pub struct HandedConnection {
+    /// The socket; non-blocking.
+    pub socket: OwnedFd,
+    /// What was read of it so far, from the first byte of the request on.
+    /// At most 16 KiB.
+    pub read: Box<[u8]>,
+    /// The other end.
+    pub peer: SocketAddr,
+}
+
+const fn may_cross_threads<T: Send + 'static>() {}
+const _: () = may_cross_threads::<ToShard>();
+const _: () = may_cross_threads::<FromShard>();
+// Inboxes are allocated at start-up: a larger message is memory on every shard.
+const _: () = assert!(size_of::<ToShard>() <= 24);
+const _: () = assert!(size_of::<FromShard>() <= 32);

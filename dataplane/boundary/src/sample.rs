@@ -1,0 +1,152 @@
+//! What shards count, once a second, for the control thread to add up.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::{Cause, EngineId, Epoch, ShardId, ViewerEnd};
+
+/// How a shard waits for the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Driver {
+    /// io_uring.
+    Uring,
+    /// epoll, where the kernel refuses io_uring.
+    Epoll,
+}
+
+impl Driver {
+    /// The word used in JSON, logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Uring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// Counters since the shard started; they never fall.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Connections closed at once because the shard had as many as it may.
+    pub connections_refused: u64,
+    /// Requests parsed.
+    pub requests: u64,
+    /// Requests refused as malformed, too large or too slow.
+    pub bad_requests: u64,
+    /// Viewers that got a status of 200.
+    pub viewers_started: u64,
+    /// Viewers that ended, by [`ViewerEnd::index`].
+    pub viewers_ended: [u64; ViewerEnd::ALL.len()],
+    /// Requests for a stream answered with a refusal, by [`Cause::index`].
+    pub refusals: [u64; Cause::ALL.len()],
+    /// Streams begun by this shard.
+    pub streams_started: u64,
+    /// Streams ended by this shard, by [`Cause::index`].
+    pub streams_ended: [u64; Cause::ALL.len()],
+    /// Engine sessions asked for.
+    pub engine_starts: u64,
+    /// Engine sessions told to stop.
+    pub engine_stops: u64,
+    /// Bytes read from engines, framing included.
+    pub ingress_bytes: u64,
+    /// Transport stream bytes handed to viewers' sockets.
+    pub egress_bytes: u64,
+    /// Bytes from engines skipped while searching for packet alignment.
+    pub skipped_bytes: u64,
+    /// Continuity counter errors met in what engines sent.
+    pub continuity_errors: u64,
+    /// Viewers moved to a newer join point because they fell out of the window.
+    pub laps: u64,
+    /// Messages not delivered because the receiver's queue was full.
+    pub messages_lost: u64,
+}
+
+/// Where a stream is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamState {
+    /// Choosing and asking engines; nothing to show yet.
+    Starting,
+    /// Bytes flow.
+    Live,
+    /// No viewer left; kept for one who returns.
+    Lingering,
+}
+
+/// One stream, as its owner shard sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamSample {
+    /// Id of this session, 16 hex digits; in the log too.
+    pub session: String,
+    /// The key the first viewer asked for: `id:<hex>`, `infohash:<hex>`, …
+    pub key: String,
+    /// The swarm, once an engine has named it.
+    pub infohash: Option<String>,
+    /// Where it is in its life.
+    pub state: StreamState,
+    /// The engine that plays it.
+    pub engine: Option<EngineId>,
+    /// The shard that reads it.
+    pub shard: ShardId,
+    /// Viewers, waiting ones included, over all shards.
+    pub viewers: u32,
+    /// Seconds since the first viewer asked.
+    pub age_seconds: f64,
+    /// From the first request to the first byte of the engine.
+    pub first_byte_seconds: Option<f64>,
+    /// Bit rate over the last second, payload of the engine connection.
+    pub bitrate_bps: u64,
+    /// Bytes read from the engine.
+    pub ingress_bytes: u64,
+    /// Bytes sent to viewers; behind by up to a second.
+    pub egress_bytes: u64,
+    /// Bytes kept for viewers to join and to lag in.
+    pub window_bytes: u64,
+    /// Bytes skipped while searching for packet alignment.
+    pub skipped_bytes: u64,
+    /// Continuity counter errors in what the engine sent.
+    pub continuity_errors: u64,
+}
+
+/// All that a shard tells about itself, once a second.
+#[derive(Clone, Debug)]
+pub struct ShardSample {
+    /// Who.
+    pub shard: ShardId,
+    /// How it waits.
+    pub driver: Driver,
+    /// The engine table in use.
+    pub epoch: Epoch,
+    /// Counters since start.
+    pub counters: Counters,
+    /// Connections open now, viewers included, those handed over not.
+    pub connections_open: u64,
+    /// Viewers being sent to now.
+    pub viewers: u64,
+    /// Viewers that wait for the first byte.
+    pub viewers_waiting: u64,
+    /// The streams it owns; at most 1,000 are named.
+    pub streams: Vec<StreamSample>,
+    /// Memory in segments of the streams it owns, in bytes.
+    pub segment_bytes: u64,
+    /// How late viewers were visited after their time, in microseconds.
+    pub lateness_us: Histogram<u64>,
+    /// From a request to the first byte handed to the socket, for streams that
+    /// were already live, in microseconds.
+    pub warm_join_us: Histogram<u64>,
+    /// The same for viewers that waited for a stream to start.
+    pub cold_join_us: Histogram<u64>,
+}
+
+/// An empty histogram of microseconds: 1 µs to 2 min at two digits, about
+/// 23 KiB.
+#[must_use]
+pub fn latency_histogram() -> Histogram<u64> {
+    let mut h = Histogram::new_with_bounds(1, 120_000_000, 2).expect("constant bounds are valid");
+    h.auto(false);
+    h
+}
