@@ -1,0 +1,79 @@
+//! What the data plane is told at start: plain values, already checked.
+
+use std::{net::SocketAddr, time::Duration};
+
+/// Settings of every shard.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen; each shard has its own listener on it (`SO_REUSEPORT`).
+    pub listen: SocketAddr,
+    /// What a stream may take.
+    pub stream: StreamConfig,
+    /// What a viewer may take.
+    pub viewer: ViewerConfig,
+}
+
+/// Settings of a stream.
+#[derive(Clone, Debug)]
+pub struct StreamConfig {
+    /// From the first request to the first playable byte, over all engines
+    /// tried.
+    pub start_budget: Duration,
+    /// How long a stream without viewers is kept for one who returns.
+    pub linger: Duration,
+    /// A running stream that is silent for this long has ended.
+    pub silence_limit: Duration,
+    /// Length of the window: what is kept for viewers to join and to lag in.
+    pub window: Duration,
+    /// The window's limit in bytes, for one stream.
+    pub window_bytes: u64,
+    /// Streams at once, over all shards.
+    pub max_streams: u32,
+    /// Whether transport file and direct URLs may point at loopback, private
+    /// and link-local addresses.
+    pub private_urls: bool,
+}
+
+/// Settings of a viewer.
+#[derive(Clone, Debug)]
+pub struct ViewerConfig {
+    /// How far behind the newest byte a viewer joins, in stream time.
+    pub prebuffer: Duration,
+    /// A viewer that takes nothing for this long is closed.
+    pub stall_limit: Duration,
+    /// A viewer that fell out of the window this many times is closed.
+    pub max_laps: u32,
+    /// Viewers at once, waiting ones included, over all shards.
+    pub max_viewers: u32,
+    /// `SO_SNDBUF` of each connection, in bytes.
+    pub send_buffer: u32,
+    /// `TCP_NOTSENT_LOWAT` of each connection, in bytes.
+    pub unsent_limit: u32,
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self {
+            start_budget: Duration::from_secs(30),
+            linger: Duration::from_secs(15),
+            silence_limit: Duration::from_secs(60),
+            window: Duration::from_secs(30),
+            window_bytes: 64 << 20,
+            max_streams: 1_000,
+            private_urls: false,
+        }
+    }
+}
+
+impl Default for ViewerConfig {
+    fn default() -> Self {
+        Self {
+            prebuffer: Duration::from_secs(3),
+            stall_limit: Duration::from_secs(20),
+            max_laps: 5,
+            max_viewers: 20_000,
+            send_buffer: 256 << 10,
+            unsent_limit: 128 << 10,
+        }
+    }
+}
