@@ -1,1 +1,8 @@
-//! Under construction.
+//! What bytes mean: MPEG transport streams, without I/O and without a clock.
+//!
+//! Everything here is a pure function of the bytes it is given. Foreign bytes
+//! never panic and never make anything grow without bound: what cannot be
+//! understood is dropped and counted.
+#![forbid(unsafe_code)]
+
+pub mod ts;
