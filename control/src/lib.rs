@@ -1,4 +1,22 @@
 //! Fleet, probes, statistics and the API, on one tokio thread.
+//!
+//! In reading order: `turn` is the loop; `engine` is the life of one engine
+//! and `engines` the table made of all lives; `shards` is what goes to shards
+//! and what they told; `connection` and `api` answer people and tools.
+#![forbid(unsafe_code)]
+
+mod api;
+mod connection;
+mod engine;
+mod engines;
+mod fleet;
+mod inbox;
+mod metrics;
+mod probe;
+mod random;
+mod shards;
+mod state;
+mod turn;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -40,7 +58,8 @@ pub enum ControlError {
 
 /// Runs until `shutdown` completes, then drains every shard and returns, at
 /// the latest `drain_limit` later. `ready` is called once, when the engine
-/// table has been adopted by every shard and at least one probe round is over.
+/// table has been adopted by every shard and at least one probe round is over;
+/// a round is waited for 3 s at most, adoption without a limit.
 ///
 /// # Errors
 /// When the runtime or the emulated fleet cannot be made.
@@ -50,7 +69,12 @@ pub fn run(
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(usize),
 ) -> Result<(), ControlError> {
-    drop((config, drain_limit, shutdown));
-    ready(0);
-    Ok(())
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?;
+    runtime.block_on(async {
+        let fleet = fleet::Fleet::start(&config.fleet).map_err(ControlError::Start)?;
+        let control = turn::Control::new(config, fleet).map_err(ControlError::Start)?;
+        control.run(drain_limit, shutdown, ready).await;
+        Ok(())
+    })
 }

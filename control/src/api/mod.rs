@@ -1,0 +1,102 @@
+//! The HTTP API: answers from memory, built per request.
+
+mod engines;
+mod health;
+mod home;
+mod problem;
+mod status;
+mod streams;
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use millrace_boundary::Monotonic;
+
+use crate::{connection::Arrival, metrics, state::Shared};
+use problem::Problem;
+
+/// No call takes more; a larger body is refused before it is read.
+const BODY: usize = 64 << 10;
+/// Where streams live: paths that a shard answers.
+const STREAMS: &str = "/ace/";
+
+/// Everything that is not a stream.
+pub(crate) fn router(state: Shared) -> Router {
+    Router::new()
+        .route("/", get(home::page))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(scrape))
+        .route("/api/v1/status", get(status::status))
+        .route("/api/v1/engines", get(engines::list))
+        .route("/api/v1/engines/{id}", get(engines::one))
+        .route("/api/v1/streams", get(streams::list))
+        .fallback(elsewhere)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::map_response(with_common_headers))
+        .layer(middleware::from_fn(without_large_body))
+        .with_state(state)
+}
+
+async fn scrape(State(state): State<Shared>) -> Response {
+    let text = metrics::render(&state.lock(), Monotonic::now());
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
+}
+
+/// Paths without a route. A stream's path goes back to a shard, on a new
+/// connection, since this one cannot; but not the request that a shard itself
+/// has handed over, which would only come round again.
+async fn elsewhere(request: Request) -> Response {
+    let uri = request.uri();
+    if !uri.path().starts_with(STREAMS) {
+        return Problem::no_such_path(uri.path()).into_response();
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return ([(header::ALLOW, "GET,HEAD")], Problem::wrong_method(request.method())).into_response();
+    }
+    let first = !matches!(request.extensions().get::<Arrival>(), Some(Arrival::Later));
+    let location = uri.path_and_query().and_then(|p| HeaderValue::from_str(p.as_str()).ok());
+    match location {
+        Some(location) if !first => (
+            StatusCode::TEMPORARY_REDIRECT,
+            [(header::LOCATION, location), (header::CONNECTION, HeaderValue::from_static("close"))],
+        )
+            .into_response(),
+        Some(_) | None => Problem::no_such_path(uri.path()).into_response(),
+    }
+}
+
+async fn wrong_method(method: Method) -> Problem {
+    Problem::wrong_method(&method)
+}
+
+async fn without_large_body(request: Request, next: Next) -> Response {
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > BODY as u64) {
+        let mut refusal = Problem::body_too_large(BODY).into_response();
+        refusal.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return refusal;
+    }
+    next.run(request).await
+}
+
+async fn with_common_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// An answer with a status of 200.
+fn json<T: serde::Serialize>(body: T) -> Response {
+    Json(body).into_response()
+}

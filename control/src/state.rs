@@ -1,0 +1,114 @@
+//! What the loop writes and the API reads.
+//!
+//! All on one thread: the lock is never contended and never held across an
+//! await; it is there because handlers have to be `Send`.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use millrace_boundary::{FromShard, HandedConnection, Monotonic};
+
+use crate::{engines::Engines, shards::Shard};
+
+/// Whether new viewers are welcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Yes.
+    Serving,
+    /// No: until then the rest may finish.
+    Draining {
+        /// When the shards have to be done.
+        deadline: Monotonic,
+    },
+}
+
+/// Everything known.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// When the control thread started.
+    pub(crate) started: Monotonic,
+    /// When its loop last turned.
+    pub(crate) turned: Monotonic,
+    /// Where the shards listen.
+    pub(crate) address: SocketAddr,
+    /// Serving or draining.
+    pub(crate) phase: Phase,
+    /// The fleet.
+    pub(crate) engines: Engines,
+    /// Whether any content id plays, as with emulated engines.
+    pub(crate) plays_anything: bool,
+    /// The shards, in order.
+    pub(crate) shards: Vec<Shard>,
+    /// API connections open now.
+    pub(crate) connections_open: usize,
+    /// API connections refused since start, because there were too many.
+    pub(crate) connections_refused: u64,
+}
+
+impl State {
+    /// Takes a shard's message in; a connection is given back to be served.
+    pub(crate) fn hear(&mut self, message: FromShard, now: Monotonic) -> Option<Box<HandedConnection>> {
+        let newest = self.engines.table().epoch;
+        match message {
+            FromShard::Adopted { shard, epoch } => {
+                if let Some(shard) = self.shards.get_mut(usize::from(shard.0)) {
+                    shard.has_adopted(epoch, newest);
+                }
+            }
+            FromShard::Sample(sample) => {
+                if let Some(shard) = self.shards.get_mut(usize::from(sample.shard.0)) {
+                    shard.has_adopted(sample.epoch, newest);
+                    shard.has_told(sample, now);
+                }
+            }
+            FromShard::Connection(connection) => return Some(connection),
+            FromShard::Evidence { engine, evidence } => self.engines.used(engine, evidence, now),
+            FromShard::Drained { shard } => {
+                if let Some(shard) = self.shards.get_mut(usize::from(shard.0)) {
+                    shard.has_drained();
+                }
+            }
+        }
+        None
+    }
+
+    /// Time passed: engines move on, and shards are offered what they lack.
+    pub(crate) fn tick(&mut self, now: Monotonic) {
+        self.turned = now;
+        self.engines.tick(now);
+        for shard in &mut self.shards {
+            shard.offer(self.engines.table(), now);
+            if let Phase::Draining { deadline } = self.phase {
+                shard.drain(deadline, now);
+            }
+        }
+    }
+
+    /// Whether each shard uses some table.
+    pub(crate) fn all_have_a_table(&self) -> bool {
+        self.shards.iter().all(|shard| shard.adopted().0 > 0)
+    }
+
+    /// Whether some shard has yet to adopt the newest table.
+    pub(crate) fn some_await_the_table(&self) -> bool {
+        self.shards.iter().any(|shard| shard.awaits(self.engines.table()))
+    }
+}
+
+/// The state, shared with handlers.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared(Arc<Mutex<State>>);
+
+impl Shared {
+    /// Wraps it.
+    pub(crate) fn new(state: State) -> Self {
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// For one look or one change, never across an await.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
