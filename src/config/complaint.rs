@@ -1,0 +1,94 @@
+//! What can be wrong with a configuration, said so that it can be mended.
+
+use std::fmt;
+
+use super::{
+    keys::{KEYS, variable},
+    layers::Origin,
+};
+
+/// One thing wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Complaint {
+    /// A file that cannot be read.
+    #[error("{file}: cannot be read: {source}")]
+    File {
+        file: String,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that is not TOML.
+    #[error("{at}: not TOML: {message}")]
+    Syntax { at: Origin, message: String },
+    /// A value of another type, or out of range.
+    #[error("{path} = {given}: not allowed; allowed: {allowed} ({at})")]
+    Value { path: &'static str, given: String, allowed: String, at: Origin },
+    /// A variable of the predecessor that cannot be carried over.
+    #[error("{variable} = {given:?}: cannot become {path}; allowed there: {allowed}")]
+    Predecessor { variable: &'static str, given: String, path: &'static str, allowed: String },
+    /// A key that nobody reads.
+    #[error("{path} = {given}: unknown key; the nearest is {nearest} ({at})")]
+    UnknownKey { path: String, given: String, nearest: &'static str, at: Origin },
+    /// A variable that nobody reads.
+    #[error("{variable} = {given:?}: unknown variable; the nearest is {nearest}")]
+    UnknownVariable { variable: String, given: String, nearest: String },
+    /// Two values that are each allowed but not together.
+    #[error("{left} ({left_at}) and {right} ({right_at}): {rule}")]
+    Conflict { left: String, left_at: Origin, right: String, right_at: Origin, rule: &'static str },
+}
+
+/// Everything wrong with the configuration; never empty.
+#[derive(Debug)]
+pub(crate) struct Complaints(pub(crate) Vec<Complaint>);
+
+impl std::error::Error for Complaints {}
+
+impl fmt::Display for Complaints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = if self.0.len() == 1 { "" } else { "s" };
+        write!(f, "the configuration has {} error{s}", self.0.len())?;
+        self.0.iter().try_for_each(|complaint| write!(f, "\n  {complaint}"))
+    }
+}
+
+/// The known key that `path` most likely means.
+pub(crate) fn nearest_key(path: &str) -> &'static str {
+    // Somebody who forgets or mistakes the table still names the key.
+    let name = |path: &str| path.rsplit('.').next().map(str::to_owned).unwrap_or_default();
+    let distance = |known: &str| {
+        let whole = strsim::damerau_levenshtein(path, known);
+        (whole.min(strsim::damerau_levenshtein(&name(path), &name(known)) + 1), whole)
+    };
+    KEYS.iter().map(|key| key.path()).min_by_key(|known| distance(known)).unwrap_or_default()
+}
+
+/// The known variable that `name` most likely means.
+pub(crate) fn nearest_variable(name: &str) -> String {
+    let own = super::OWN_VARIABLES.iter().map(ToString::to_string);
+    KEYS.iter()
+        .map(|key| variable(key.path()))
+        .chain(own)
+        .min_by_key(|known| strsim::damerau_levenshtein(name, known))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_pen_leads_to_the_key_meant() {
+        for (written, meant) in [
+            ("streams.lingr", "streams.linger"),
+            ("viewers.linger", "streams.linger"),
+            ("listen", "server.listen"),
+            ("stream.window", "streams.window"),
+            ("engines.url", "engines.urls"),
+            ("viewers.maxx", "viewers.max"),
+        ] {
+            assert_eq!(nearest_key(written), meant, "{written}");
+        }
+        assert_eq!(nearest_variable("MILLRACE_LISTEN"), "MILLRACE_SERVER_LISTEN");
+        assert_eq!(nearest_variable("MILLRACE_LOGS"), "MILLRACE_LOG");
+    }
+}

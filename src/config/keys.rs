@@ -1,0 +1,262 @@
+//! Every setting there is: its place, its meaning, what is allowed, and its
+//! default.
+
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use millrace_dataplane::{StreamConfig, ViewerConfig};
+
+use super::kinds::{Bytes, Cores, EngineUrl, Given, Kind, LogFormat};
+
+/// One setting.
+pub(crate) struct Key<K: Kind> {
+    /// `table.key` in TOML; [`variable`] of it in the environment.
+    path: &'static str,
+    /// What it does, for the operator; a line of the example file per line.
+    about: &'static str,
+    range: K::Range,
+    default: fn() -> K,
+}
+
+impl<K: Kind> Key<K> {
+    /// The value, or none when it may not stand here.
+    pub(crate) fn read(&self, given: &Given) -> Option<K> {
+        K::read(given, &self.range)
+    }
+
+    /// The value when nobody sets one.
+    pub(crate) fn default(&self) -> K {
+        (self.default)()
+    }
+}
+
+/// A setting of any kind.
+pub(crate) trait AnyKey: Sync {
+    /// `table.key`.
+    fn path(&self) -> &'static str;
+    /// What it does.
+    fn about(&self) -> &'static str;
+    /// What is allowed, for people.
+    fn allowed(&self) -> String;
+    /// The value as TOML: what was given, or else the default; none when what
+    /// was given may not stand here.
+    fn to_toml(&self, given: Option<&Given>) -> Option<String>;
+}
+
+impl<K: Kind> AnyKey for Key<K> {
+    fn path(&self) -> &'static str {
+        self.path
+    }
+
+    fn about(&self) -> &'static str {
+        self.about
+    }
+
+    fn allowed(&self) -> String {
+        K::allowed(&self.range)
+    }
+
+    fn to_toml(&self, given: Option<&Given>) -> Option<String> {
+        let value = match given {
+            Some(given) => self.read(given)?,
+            None => self.default(),
+        };
+        Some(value.to_toml())
+    }
+}
+
+/// The environment variable of a setting: `streams.linger` is
+/// `MILLRACE_STREAMS_LINGER`.
+pub(crate) fn variable(path: &str) -> String {
+    format!("MILLRACE_{}", path.replace('.', "_").to_ascii_uppercase())
+}
+
+const fn seconds(from: u64, to: u64) -> RangeInclusive<Duration> {
+    Duration::from_secs(from)..=Duration::from_secs(to)
+}
+
+const fn size(from: u64, to: u64) -> RangeInclusive<Bytes> {
+    Bytes(from)..=Bytes(to)
+}
+
+/// Every setting, in the order in which they are printed.
+pub(crate) const KEYS: &[&dyn AnyKey] = &[
+    &LISTEN,
+    &CPUS,
+    &DATA_DIR,
+    &LOG,
+    &URLS,
+    &EMULATE,
+    &CAPACITY,
+    &PROBE_INTERVAL,
+    &START_BUDGET,
+    &LINGER,
+    &SILENCE_LIMIT,
+    &WINDOW,
+    &WINDOW_BYTES,
+    &MAX_STREAMS,
+    &PRIVATE_URLS,
+    &PREBUFFER,
+    &STALL_LIMIT,
+    &MAX_LAPS,
+    &MAX_VIEWERS,
+    &SEND_BUFFER,
+    &UNSENT_LIMIT,
+];
+
+pub(crate) const LISTEN: Key<SocketAddr> = Key {
+    path: "server.listen",
+    about: "Address and port for players, tools and monitoring alike.",
+    range: (),
+    default: || ([0, 0, 0, 0], 8000).into(),
+};
+
+pub(crate) const CPUS: Key<Cores> = Key {
+    path: "server.cpus",
+    about: "Cores to run on: one shard is pinned to each.\n\
+            \"all\" means every core that the process may run on.",
+    range: (),
+    default: || Cores::All,
+};
+
+pub(crate) const DATA_DIR: Key<Option<PathBuf>> = Key {
+    path: "server.data_dir",
+    about: "Directory for state that outlives the process. Nothing is stored in it yet;\n\
+            `millrace check` proves that it can be written.",
+    range: (),
+    default: || None,
+};
+
+pub(crate) const LOG: Key<LogFormat> = Key {
+    path: "server.log",
+    about: "How log lines look. They go to standard error; the variable MILLRACE_LOG\n\
+            (or else RUST_LOG) sets what is logged, such as \"debug\" or \"millrace_control=debug,info\".",
+    range: (),
+    default: || LogFormat::Text,
+};
+
+pub(crate) const URLS: Key<Vec<EngineUrl>> = Key {
+    path: "engines.urls",
+    about: "The engines. Names are resolved once, at start.\n\
+            In the environment the URLs are separated by commas.",
+    range: (),
+    default: Vec::new,
+};
+
+pub(crate) const EMULATE: Key<u32> = Key {
+    path: "engines.emulate",
+    about: "Emulated engines in this process instead of real ones, for a first look and for\n\
+            tests. 0 means none, or 2 when engines.urls is empty as well. Of engines.urls and\n\
+            engines.emulate the one from the stronger source counts; both from one source is an error.",
+    range: 0..=500,
+    default: || 0,
+};
+
+pub(crate) const CAPACITY: Key<u32> = Key {
+    path: "engines.capacity",
+    about: "Streams that one engine may play at once.",
+    range: 1..=20,
+    default: || 3,
+};
+
+pub(crate) const PROBE_INTERVAL: Key<Duration> = Key {
+    path: "engines.probe_interval",
+    about: "Time between two health probes of one engine.",
+    range: Duration::from_millis(500)..=Duration::from_secs(300),
+    default: || Duration::from_secs(5),
+};
+
+pub(crate) const START_BUDGET: Key<Duration> = Key {
+    path: "streams.start_budget",
+    about: "From the first request to the first playable byte, over all engines tried.",
+    range: seconds(1, 300),
+    default: || StreamConfig::default().start_budget,
+};
+
+pub(crate) const LINGER: Key<Duration> = Key {
+    path: "streams.linger",
+    about: "How long a stream without viewers is kept for one who returns.",
+    range: seconds(0, 86_400),
+    default: || StreamConfig::default().linger,
+};
+
+pub(crate) const SILENCE_LIMIT: Key<Duration> = Key {
+    path: "streams.silence_limit",
+    about: "A running stream that is silent for this long has ended.",
+    range: seconds(1, 3_600),
+    default: || StreamConfig::default().silence_limit,
+};
+
+pub(crate) const WINDOW: Key<Duration> = Key {
+    path: "streams.window",
+    about: "What is kept of a stream for viewers to join and to lag in, in stream time.\n\
+            Longer than viewers.prebuffer.",
+    range: seconds(2, 600),
+    default: || StreamConfig::default().window,
+};
+
+pub(crate) const WINDOW_BYTES: Key<Bytes> = Key {
+    path: "streams.window_bytes",
+    about: "The same in memory: the window of one stream never takes more.",
+    range: size(1 << 20, 4 << 30),
+    default: || Bytes(StreamConfig::default().window_bytes),
+};
+
+pub(crate) const MAX_STREAMS: Key<u32> = Key {
+    path: "streams.max_streams",
+    about: "Streams at once, over all shards.",
+    range: 1..=100_000,
+    default: || StreamConfig::default().max_streams,
+};
+
+pub(crate) const PRIVATE_URLS: Key<bool> = Key {
+    path: "streams.private_urls",
+    about: "Whether transport file and direct URLs in requests may point at loopback, private\n\
+            and link-local addresses. Only for networks whose every player is trusted.",
+    range: (),
+    default: || StreamConfig::default().private_urls,
+};
+
+pub(crate) const PREBUFFER: Key<Duration> = Key {
+    path: "viewers.prebuffer",
+    about: "How far behind the newest byte a viewer joins, in stream time: its cushion\n\
+            against a swarm that hesitates.",
+    range: seconds(0, 60),
+    default: || ViewerConfig::default().prebuffer,
+};
+
+pub(crate) const STALL_LIMIT: Key<Duration> = Key {
+    path: "viewers.stall_limit",
+    about: "A viewer that takes nothing for this long is closed.",
+    range: seconds(1, 3_600),
+    default: || ViewerConfig::default().stall_limit,
+};
+
+pub(crate) const MAX_LAPS: Key<u32> = Key {
+    path: "viewers.max_laps",
+    about: "A viewer that fell out of the window this many times is closed.",
+    range: 1..=1_000,
+    default: || ViewerConfig::default().max_laps,
+};
+
+pub(crate) const MAX_VIEWERS: Key<u32> = Key {
+    path: "viewers.max",
+    about: "Viewers at once, waiting ones included, over all shards.",
+    range: 1..=1_000_000,
+    default: || ViewerConfig::default().max_viewers,
+};
+
+pub(crate) const SEND_BUFFER: Key<Bytes> = Key {
+    path: "viewers.send_buffer",
+    about: "The kernel's send buffer of each connection (SO_SNDBUF). The kernel grants at most\n\
+            net.core.wmem_max.",
+    range: size(16 << 10, 16 << 20),
+    default: || Bytes(ViewerConfig::default().send_buffer.into()),
+};
+
+pub(crate) const UNSENT_LIMIT: Key<Bytes> = Key {
+    path: "viewers.unsent_limit",
+    about: "How much of it may wait unsent before a connection counts as full\n\
+            (TCP_NOTSENT_LOWAT). At most viewers.send_buffer.",
+    range: size(4 << 10, 16 << 20),
+    default: || Bytes(ViewerConfig::default().unsent_limit.into()),
+};

@@ -1,0 +1,325 @@
+//! The configuration: read raw, checked once, handed down by value.
+//!
+//! A flag is stronger than a variable, a variable than the file, the file than
+//! the default. Whatever is wrong is said at once, with its place.
+
+mod complaint;
+mod keys;
+mod kinds;
+mod layers;
+mod predecessor;
+mod print;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use millrace_dataplane::{StreamConfig, ViewerConfig};
+
+use complaint::Complaint;
+pub(crate) use complaint::Complaints;
+use kinds::Given;
+pub(crate) use kinds::{Cores, EngineUrl, LogFormat};
+use layers::{Layers, Origin};
+pub(crate) use predecessor::Found;
+
+/// Variables of ours that are no setting: the file's name, and what is logged.
+const OWN_VARIABLES: &[&str] = &["MILLRACE_CONFIG", "MILLRACE_LOG"];
+
+/// Flags that set values, the same for every command that reads them.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct Flags {
+    /// Configuration file; also MILLRACE_CONFIG
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port to listen on [default: 0.0.0.0:8000]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// An engine, as http://HOST:PORT; may be given several times
+    #[arg(long, value_name = "URL")]
+    engine: Vec<String>,
+    /// Streams that one engine may play at once, 1 to 20 [default: 3]
+    #[arg(long, value_name = "N")]
+    engine_capacity: Option<String>,
+    /// Run N emulated engines instead of real ones, 1 to 500
+    #[arg(long, value_name = "N")]
+    emulate: Option<String>,
+    /// Cores to run on, one shard each, such as 0,2-3 [default: all]
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<String>,
+    /// Directory for state that outlives the process
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log: Option<String>,
+}
+
+impl Flags {
+    fn read_into(&self, layers: &mut Layers) {
+        for (flag, path, value) in [
+            ("--listen", "server.listen", &self.listen),
+            ("--cpus", "server.cpus", &self.cpus),
+            ("--data-dir", "server.data_dir", &self.data_dir),
+            ("--log", "server.log", &self.log),
+            ("--emulate", "engines.emulate", &self.emulate),
+            ("--engine-capacity", "engines.capacity", &self.engine_capacity),
+        ] {
+            if let Some(value) = value {
+                layers.set(path, Given::Word(value.clone()), Origin::Flag(flag));
+            }
+        }
+        if !self.engine.is_empty() {
+            let urls = self.engine.iter().cloned().map(Given::Word).collect();
+            layers.set("engines.urls", Given::List(urls), Origin::Flag("--engine"));
+        }
+    }
+}
+
+/// What the operator wants, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) server: Server,
+    pub(crate) engines: Engines,
+    pub(crate) streams: StreamConfig,
+    pub(crate) viewers: ViewerConfig,
+}
+
+/// Settings of the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) listen: SocketAddr,
+    pub(crate) cpus: Cores,
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) log: LogFormat,
+}
+
+/// Settings of the engines.
+#[derive(Clone, Debug)]
+pub(crate) struct Engines {
+    /// Empty when `emulate` is not 0.
+    pub(crate) urls: Vec<EngineUrl>,
+    pub(crate) emulate: u32,
+    pub(crate) capacity: u32,
+    pub(crate) probe_interval: Duration,
+}
+
+/// A configuration together with where each value came from.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) settings: Settings,
+    /// Which of the predecessor's variables were met.
+    pub(crate) predecessor: Found,
+    layers: Layers,
+}
+
+impl Config {
+    /// Reads file, environment and flags.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub(crate) fn load(flags: &Flags) -> Result<Self, Complaints> {
+        let variables: Vec<(String, String)> = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect();
+        Self::from_sources(flags, &variables)
+    }
+
+    /// Reads one file and nothing else.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub(crate) fn load_file(file: &Path) -> Result<Self, Complaints> {
+        Self::from_sources(&Flags { config: Some(file.to_owned()), ..Flags::default() }, &[])
+    }
+
+    fn from_sources(flags: &Flags, variables: &[(String, String)]) -> Result<Self, Complaints> {
+        let mut complaints = Vec::new();
+        let mut layers = Layers::default();
+        let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let named = variables.clone().find(|(name, value)| *name == "MILLRACE_CONFIG" && !value.is_empty());
+        let file = flags.config.as_deref().or(named.map(|(_, file)| Path::new(file)));
+        if let Some(file) = file {
+            layers.read_file(file, &mut complaints);
+        }
+        let predecessor = layers.read_predecessor(variables.clone());
+        layers.read_variables(variables, &mut complaints);
+        flags.read_into(&mut layers);
+
+        let mut settings = Settings::read(&layers, &mut complaints);
+        choose_fleet(&mut settings.engines, &mut layers);
+        cross_check(&settings, &layers, &mut complaints);
+        if complaints.is_empty() {
+            Ok(Self { settings, predecessor, layers })
+        } else {
+            Err(Complaints(complaints))
+        }
+    }
+}
+
+impl Settings {
+    fn read(layers: &Layers, complaints: &mut Vec<Complaint>) -> Self {
+        // Sizes of sockets end at 16 MiB, so that they fit.
+        let socket_size = |bytes: kinds::Bytes| u32::try_from(bytes.0).unwrap_or(u32::MAX);
+        Self {
+            server: Server {
+                listen: layers.get(&keys::LISTEN, complaints),
+                cpus: layers.get(&keys::CPUS, complaints),
+                data_dir: layers.get(&keys::DATA_DIR, complaints),
+                log: layers.get(&keys::LOG, complaints),
+            },
+            engines: Engines {
+                urls: layers.get(&keys::URLS, complaints),
+                emulate: layers.get(&keys::EMULATE, complaints),
+                capacity: layers.get(&keys::CAPACITY, complaints),
+                probe_interval: layers.get(&keys::PROBE_INTERVAL, complaints),
+            },
+            streams: StreamConfig {
+                start_budget: layers.get(&keys::START_BUDGET, complaints),
+                linger: layers.get(&keys::LINGER, complaints),
+                silence_limit: layers.get(&keys::SILENCE_LIMIT, complaints),
+                window: layers.get(&keys::WINDOW, complaints),
+                window_bytes: layers.get(&keys::WINDOW_BYTES, complaints).0,
+                max_streams: layers.get(&keys::MAX_STREAMS, complaints),
+                private_urls: layers.get(&keys::PRIVATE_URLS, complaints),
+            },
+            viewers: ViewerConfig {
+                prebuffer: layers.get(&keys::PREBUFFER, complaints),
+                stall_limit: layers.get(&keys::STALL_LIMIT, complaints),
+                max_laps: layers.get(&keys::MAX_LAPS, complaints),
+                max_viewers: layers.get(&keys::MAX_VIEWERS, complaints),
+                send_buffer: socket_size(layers.get(&keys::SEND_BUFFER, complaints)),
+                unsent_limit: socket_size(layers.get(&keys::UNSENT_LIMIT, complaints)),
+            },
+        }
+    }
+}
+
+/// Of a list of engines and an emulated fleet, the one from the stronger
+/// source counts: `--emulate 2` is enough to try a host without its engines.
+fn choose_fleet(engines: &mut Engines, layers: &mut Layers) {
+    let [urls, emulate] = ["engines.urls", "engines.emulate"].map(|path| layers.strongest(path).1.rank());
+    if urls > emulate && !engines.urls.is_empty() {
+        engines.emulate = 0;
+        layers.forget("engines.emulate");
+    } else if emulate > urls && engines.emulate != 0 {
+        engines.urls.clear();
+        layers.forget("engines.urls");
+    }
+}
+
+fn cross_check(settings: &Settings, layers: &Layers, complaints: &mut Vec<Complaint>) {
+    let Settings { engines, streams, viewers, .. } = settings;
+    for (broken, left, right, rule) in [
+        (
+            !engines.urls.is_empty() && engines.emulate != 0,
+            "engines.urls",
+            "engines.emulate",
+            "name real engines or emulate some, not both",
+        ),
+        (
+            streams.window <= viewers.prebuffer,
+            "streams.window",
+            "viewers.prebuffer",
+            "the window must be longer than the prebuffer",
+        ),
+        (
+            viewers.send_buffer < viewers.unsent_limit,
+            "viewers.send_buffer",
+            "viewers.unsent_limit",
+            "the send buffer must not be smaller than the unsent limit",
+        ),
+    ] {
+        if broken {
+            let shown = |path: &str| format!("{path} = {}", print::effective(layers, path));
+            complaints.push(Complaint::Conflict {
+                left: shown(left),
+                left_at: layers.strongest(left).1,
+                right: shown(right),
+                right_at: layers.strongest(right).1,
+                rule,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// For every key a value that is not its default.
+    const OTHER: &[(&str, &str)] = &[
+        ("server.listen", "[::1]:1234"),
+        ("server.cpus", "0"),
+        ("server.data_dir", "/tmp"),
+        ("server.log", "json"),
+        ("engines.urls", "http://a:1"),
+        ("engines.emulate", "7"),
+        ("engines.capacity", "20"),
+        ("engines.probe_interval", "1s"),
+        ("streams.start_budget", "1s"),
+        ("streams.linger", "0s"),
+        ("streams.silence_limit", "1h"),
+        ("streams.window", "10m"),
+        ("streams.window_bytes", "4GiB"),
+        ("streams.max_streams", "1"),
+        ("streams.private_urls", "true"),
+        ("viewers.prebuffer", "0s"),
+        ("viewers.stall_limit", "1s"),
+        ("viewers.max_laps", "1000"),
+        ("viewers.max", "1"),
+        ("viewers.send_buffer", "16MiB"),
+        ("viewers.unsent_limit", "4KiB"),
+    ];
+
+    fn with(path: &str, value: &str) -> Result<Config, Complaints> {
+        Config::from_sources(&Flags::default(), &[(keys::variable(path), value.to_owned())])
+    }
+
+    #[test]
+    fn every_key_reaches_a_setting_of_its_own() {
+        let default = format!("{:?}", Config::from_sources(&Flags::default(), &[]).unwrap().settings);
+        let mut seen = HashSet::from([default]);
+        for key in keys::KEYS {
+            let (_, value) =
+                OTHER.iter().find(|(path, _)| *path == key.path()).expect("every key has another value");
+            let settings = format!("{:?}", with(key.path(), value).unwrap().settings);
+            assert!(seen.insert(settings), "{} changes nothing, or what another changes", key.path());
+        }
+    }
+
+    #[test]
+    fn every_default_is_allowed_and_reads_back() {
+        for key in keys::KEYS {
+            let toml = key.to_toml(None).unwrap();
+            let (table, name) = key.path().split_once('.').unwrap();
+            let mut layers = Layers::default();
+            let mut complaints = Vec::new();
+            layers.read_toml("t", &format!("[{table}]\n{name} = {toml}"), &mut complaints);
+            assert!(complaints.is_empty(), "{complaints:?}");
+            let given = layers.strongest(key.path()).0;
+            assert!(given.is_some(), "{}", key.path());
+            assert_eq!(key.to_toml(given).as_ref(), Some(&toml), "{}", key.path());
+        }
+    }
+
+    #[test]
+    fn a_platform_may_announce_a_service_of_our_name() {
+        for (name, fine) in [
+            ("MILLRACE_SERVICE_HOST", true),
+            ("MILLRACE_SERVICE_PORT_HTTP", true),
+            ("MILLRACE_PORT", true),
+            ("MILLRACE_PORT_8000_TCP_ADDR", true),
+            ("MILLRACE_PORTS", false),
+            ("MILLRACE_SERVER_PORT", false),
+        ] {
+            let loaded =
+                Config::from_sources(&Flags::default(), &[(name.into(), "tcp://10.0.0.1:8000".into())]);
+            assert_eq!(loaded.is_ok(), fine, "{name}");
+        }
+    }
+}
