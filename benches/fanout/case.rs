@@ -45,10 +45,10 @@ impl Case {
     }
 
     /// Slots of the raw wheel: a period of 160 ms, halved until what a stream
-    /// brings in one period leaves a quarter of a visit to catch up with.
+    /// brings in one period leaves a fifth of a visit to catch up with.
     pub(crate) fn slots(&self) -> usize {
         let mut slots = 16;
-        while self.rate_bps / 8 * (TICK.as_millis() as u64) * slots / 1000 > crate::wheel::VISIT / 4 * 3 {
+        while self.rate_bps / 8 * (TICK.as_millis() as u64) * slots / 1000 > crate::wheel::VISIT / 5 * 4 {
             slots /= 2;
         }
         usize::try_from(slots).expect("at most 16")

@@ -170,6 +170,9 @@ impl Quantiles {
 pub(crate) struct Outcome {
     /// CPU time of the server over the time measured: 1.0 is one core.
     pub(crate) cpu_share: f64,
+    /// The same for all else on the server's core: well above zero, the
+    /// lateness is not the server's own.
+    pub(crate) foreign_share: f64,
     /// CPU time of the server in seconds.
     pub(crate) cpu_s: f64,
     /// CPU time of each of its threads that used any, in seconds.
@@ -243,10 +246,12 @@ pub(crate) fn measure(side: Side, case: &Case, options: &Options) -> Result<Outc
     server.lateness(&mut lateness_before);
     let first = load.ask("mark")?;
     let (start, cpu_start) = (Instant::now(), process::cpu_time(server.pid())?);
+    let busy_start = process::busy_time(options.server_cpu)?;
     let tasks_start = process::cpu_time_by_task(server.pid())?;
     std::thread::sleep(options.measured());
     let last = load.ask("report")?;
     let (seconds, cpu_end) = (start.elapsed().as_secs_f64(), process::cpu_time(server.pid())?);
+    let busy = (process::busy_time(options.server_cpu)? - busy_start).as_secs_f64();
     let tasks_end = process::cpu_time_by_task(server.pid())?;
     let memory = process::memory(server.pid())?;
     let lateness = server.lateness(&mut lateness_before);
@@ -266,6 +271,7 @@ pub(crate) fn measure(side: Side, case: &Case, options: &Options) -> Result<Outc
         |pick: fn(&Memory) -> u64| (pick(&memory) as i64 - pick(&base) as i64) / case.viewers as i64;
     Ok(Outcome {
         cpu_share: cpu_s / seconds,
+        foreign_share: ((busy - cpu_s) / seconds).max(0.0),
         cpu_s,
         cpu_s_by_task: used_by_task(&tasks_start, tasks_end),
         seconds,

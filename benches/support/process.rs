@@ -22,12 +22,14 @@ const ANSWER: Duration = Duration::from_secs(20);
 const LINES: usize = 4_096;
 
 /// To be called first in every child: dies with its parent, runs on `cpu`
-/// only, and may open as many descriptors as the hard limit allows.
+/// only, before what else the machine does if it may, and may open as many
+/// descriptors as the hard limit allows.
 pub(crate) fn settle_in(cpu: usize) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let mut set = CpuSet::new();
     set.set(cpu);
     rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("no core {cpu}"))?;
+    rustix::process::nice(-10).ok();
     let limit = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     Ok(())
@@ -110,6 +112,19 @@ impl Drop for Process {
 pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     parse_cpu_time(&stat).context("cannot read the CPU time")
+}
+
+/// Time that `cpu` was busy with anything, or taken by the hypervisor, since
+/// the machine started.
+pub(crate) fn busy_time(cpu: usize) -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let name = format!("cpu{cpu} ");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name)).context("no such core")?;
+    // user nice system idle iowait irq softirq steal
+    let ticks = line.split_whitespace().take(8).map_while(|field| field.parse::<u64>().ok());
+    let busy: u64 =
+        ticks.enumerate().filter(|(place, _)| !matches!(place, 3 | 4)).map(|(_, ticks)| ticks).sum();
+    Ok(Duration::from_nanos(busy * (1_000_000_000 / rustix::param::clock_ticks_per_second())))
 }
 
 /// Name and CPU time of each thread.
