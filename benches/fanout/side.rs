@@ -324,7 +324,8 @@ pub(crate) fn get(address: SocketAddrV4, path: &str) -> Result<String> {
     let limit = Duration::from_secs(5);
     let mut socket = TcpStream::connect_timeout(&address.into(), limit)?;
     socket.set_read_timeout(Some(limit))?;
-    write!(socket, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     socket.take(16 << 20).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

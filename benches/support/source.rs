@@ -107,11 +107,11 @@ fn answer(mut socket: TcpStream, sessions: &Sender<TcpStream>) -> io::Result<()>
             return Ok(());
         }
         let body = body(target, &host(&head));
-        write!(
-            socket,
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len(),
-        )?;
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        socket.write_all(answer.as_bytes())?;
     }
 }
 

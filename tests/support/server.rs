@@ -214,7 +214,8 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<Answer> {
     let deadline = Instant::now() + ANSWER;
     let mut socket = TcpStream::connect_timeout(&address, ANSWER)?;
     socket.set_write_timeout(Some(ANSWER))?;
-    write!(socket, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     let mut piece = [0; 16 << 10];
     loop {
