@@ -5,9 +5,8 @@ use std::{
     fs,
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::PermissionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::mpsc::channel,
     thread,
@@ -86,23 +85,21 @@ fn metrics_are_read_with_their_labels() {
     assert_eq!(metrics, expected.map(|(name, value)| (name.to_owned(), value)));
 }
 
-/// A program that says what `script` says, as a stand-in for the server.
-fn program(name: &str, script: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.sh", std::process::id()));
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    path
+/// Does what a script says instead of serving.
+fn stand_in(script: &str, args: &[&str]) -> Server {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/stand-in");
+    Server::start_program(&program, &[&[script], args].concat())
 }
 
-/// Lives until SIGTERM, with status 0 then.
-const LIVES: &str = "trap 'exit 0' TERM\nwhile :; do read x < /dev/null; sleep 0.02; done";
+/// Lives until SIGTERM.
+const LIVES: &str = "while :; do sleep 0.02; done";
 
 #[test]
 fn a_server_is_started_asked_and_ended() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let program = program("whole", &format!("echo \"INFO serving address={address} $*\" >&2\n{LIVES}"));
-    let mut server = Server::start_program(&program, &["--cpus", "0"]);
+    let script = format!("shift 2; echo \"INFO serving address={address} $*\" >&2; {LIVES}");
+    let mut server = stand_in(&script, &["--cpus", "0"]);
     let serving = thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
         let mut request = [0; 1024];
@@ -113,7 +110,7 @@ fn a_server_is_started_asked_and_ended() {
     assert_eq!(server.address(), address);
     assert_eq!(server.metrics()["x"], 7.0);
     serving.join().unwrap();
-    assert!(server.log().contains("serve --cpus 0 --listen 127.0.0.1:0 --data-dir"), "{}", server.log());
+    assert!(server.log().contains("--cpus 0 --listen 127.0.0.1:0 --data-dir"), "{}", server.log());
     assert!(server.open_fds() >= 3);
     assert!(server.rss() > 0);
     let (status, took) = server.terminate();
@@ -130,7 +127,7 @@ fn an_unlisted_complaint_or_an_early_end_fails_the_test() {
         ("allowed", format!("echo ' WARN millrace: odd' >&2; echo done; {LIVES}"), "odd", false),
         ("ends", "echo done".to_owned(), "", true),
     ] {
-        let mut server = Server::start_program(&program(name, &format!("{start}\n{script}")), &[]);
+        let mut server = stand_in(&format!("{start}; {script}"), &[]);
         if !allowed.is_empty() {
             server = server.allow(allowed);
         }
@@ -149,9 +146,9 @@ fn an_unlisted_complaint_or_an_early_end_fails_the_test() {
 
 #[test]
 fn no_start_line_fails_with_the_log_and_without_waiting() {
-    let program = program("mute", "echo 'what went wrong' >&2; exit 3");
     let start = Instant::now();
-    let panic = catch_unwind(|| Server::start_program(&program, &[])).err().expect("it cannot start");
+    let panic =
+        catch_unwind(|| stand_in("echo 'what went wrong' >&2; exit 3", &[])).err().expect("it cannot start");
     assert!(panic.downcast_ref::<String>().unwrap().contains("what went wrong"));
     assert!(start.elapsed() < SOON);
 }
@@ -226,7 +223,7 @@ fn a_stalled_viewer_takes_little_and_a_slow_one_its_rate() {
     let (sender, written) = channel();
     let address = serve(move |mut socket| {
         let mut head = [0; 1024];
-        socket.read(&mut head).unwrap();
+        assert!(socket.read(&mut head).unwrap() > 0);
         rustix::net::sockopt::set_socket_send_buffer_size(&socket, 16 << 10).unwrap();
         socket.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
         let mut total = 0;
