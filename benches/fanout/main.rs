@@ -1,0 +1,257 @@
+//! Fan-out: our server against a bare sendfile wheel, in one run.
+//!
+//! Both serve the same viewers the same bytes from the same core; the engines
+//! and the viewers share another one. The wheel has no HTTP, no ingest and no
+//! accounting: it is the floor. The table goes to standard error, a JSON line
+//! per result to standard output.
+//!
+//! ```text
+//! cargo bench --bench fanout                       every load, joins, idle memory
+//! cargo bench --bench fanout -- --case five-thousand --seconds 30
+//! cargo bench --bench fanout -- --only raw --congestion cubic
+//! cargo bench --bench fanout -- --max-viewers --assert-budget
+//! cargo test --bench fanout                        tiny, the wheel only
+//! ```
+
+#![expect(clippy::cast_possible_truncation, reason = "figures to print, and bytes cut out of wider words")]
+
+use std::{net::SocketAddrV4, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+
+use crate::{case::Case, side::Side};
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod budget;
+mod case;
+mod load;
+mod probe;
+#[path = "../../tests/support/seccomp.rs"]
+mod seccomp;
+mod side;
+mod socket;
+mod viewer;
+mod wheel;
+
+/// Viewers that read for real and take the time of each read.
+const SAMPLE: usize = 20;
+
+#[derive(Parser)]
+struct Options {
+    /// Run only this load: one, hundred, thousand, five-thousand, fat, many,
+    /// join, idle, max-viewers. Repeatable.
+    #[arg(long = "case")]
+    cases: Vec<String>,
+    /// Time measured per load.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// One side only.
+    #[arg(long)]
+    only: Option<Side>,
+    /// A smoke test: tiny loads, less than 15 s.
+    #[arg(long)]
+    quick: bool,
+    /// Search the largest number of viewers served in time.
+    #[arg(long)]
+    max_viewers: bool,
+    /// Exit with 1 when a budget is missed.
+    #[arg(long)]
+    assert_budget: bool,
+    /// Deny io_uring to our server, as Docker does.
+    #[arg(long)]
+    no_uring: bool,
+    /// Congestion control of the raw wheel; default is the machine's own.
+    #[arg(long)]
+    congestion: Option<String>,
+    /// The server's core.
+    #[arg(long, default_value_t = 0)]
+    server_cpu: usize,
+    /// The core of engines and viewers.
+    #[arg(long, default_value_t = 1)]
+    load_cpu: usize,
+    /// The binary to measure.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_millrace"))]
+    millrace: PathBuf,
+    /// One more argument for it. Repeatable.
+    #[arg(long = "server-arg", allow_hyphen_values = true)]
+    server_args: Vec<String>,
+    /// Given by `cargo bench`; without it, as under `cargo test`, the run is tiny.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+impl Options {
+    fn measured(&self) -> Duration {
+        Duration::from_secs_f64(if self.quick { 1.0 } else { self.seconds.clamp(0.5, 600.0) })
+    }
+
+    fn settle(&self) -> Duration {
+        if self.quick { Duration::from_millis(300) } else { Duration::from_secs(3) }
+    }
+
+    fn sides(&self) -> Vec<Side> {
+        self.only.map_or_else(|| vec![Side::Raw, Side::Millrace], |side| vec![side])
+    }
+}
+
+/// Parts of a run, each its own process.
+#[derive(Subcommand)]
+enum Part {
+    /// The floor.
+    #[command(hide = true)]
+    RawWheel {
+        #[arg(long)]
+        cpu: usize,
+        #[arg(long)]
+        streams: usize,
+        #[arg(long)]
+        rate: u64,
+        #[arg(long)]
+        slots: usize,
+        #[arg(long)]
+        congestion: Option<String>,
+    },
+    /// Engines that play.
+    #[command(hide = true)]
+    Engines {
+        #[arg(long)]
+        cpu: usize,
+        #[arg(long)]
+        count: usize,
+        #[arg(long)]
+        rate: u64,
+    },
+    /// Viewers.
+    #[command(hide = true)]
+    Viewers {
+        #[arg(long)]
+        cpu: usize,
+        #[arg(long)]
+        address: SocketAddrV4,
+        #[arg(long)]
+        count: usize,
+        #[arg(long)]
+        streams: usize,
+        #[arg(long)]
+        same_visit_us: u64,
+    },
+    /// Another program, on a core of ours and ending with us.
+    #[command(hide = true)]
+    Launch {
+        #[arg(long)]
+        cpu: usize,
+        #[arg(long)]
+        no_uring: bool,
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+}
+
+impl Part {
+    fn run(self) -> Result<()> {
+        match self {
+            Self::RawWheel { cpu, streams, rate, slots, congestion } => {
+                support::process::settle_in(cpu)?;
+                wheel::run(&wheel::Config { streams, rate_bps: rate, slots, congestion })?;
+            }
+            Self::Engines { cpu, count, rate } => {
+                support::process::settle_in(cpu)?;
+                support::source::run(count, rate)?;
+            }
+            Self::Viewers { cpu, address, count, streams, same_visit_us } => {
+                support::process::settle_in(cpu)?;
+                load::run(&load::Config {
+                    address,
+                    viewers: count,
+                    sample: SAMPLE,
+                    streams,
+                    connects_per_second: 2_000,
+                    same_visit: Duration::from_micros(same_visit_us),
+                })?;
+            }
+            Self::Launch { cpu, no_uring, command } => {
+                use std::os::unix::process::CommandExt;
+                support::process::settle_in(cpu)?;
+                if no_uring {
+                    seccomp::deny_uring()?;
+                }
+                let [program, args @ ..] = &command[..] else { bail!("nothing to launch") };
+                bail!(std::process::Command::new(program).args(args).exec());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    let mut options = Options::parse();
+    if let Some(part) = options.part.take() {
+        return match part.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("fanout: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if !options.bench {
+        // `cargo test` builds no release server, so there is nothing to compare.
+        options.quick = true;
+        options.only = options.only.or(Some(Side::Raw));
+    }
+    match run(&options) {
+        Ok(missed) if options.assert_budget && missed > 0 => ExitCode::FAILURE,
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fanout: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs what was asked for and returns how many budgets were missed.
+fn run(options: &Options) -> Result<usize> {
+    let loads: &[Case] = if options.quick { case::QUICK } else { case::CASES };
+    let known =
+        |name: &String| loads.iter().any(|c| c.name == name) || case::SPECIAL.contains(&name.as_str());
+    if let Some(name) = options.cases.iter().find(|name| !known(name)) {
+        bail!("there is no case {name:?}");
+    }
+    let everything = options.cases.is_empty() && !options.max_viewers;
+    let wanted = |name: &str| everything || options.cases.iter().any(|case| case == name);
+    let congestion = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?;
+    eprintln!(
+        "server on core {}, engines and viewers on core {}, congestion control {}",
+        options.server_cpu,
+        options.load_cpu,
+        options.congestion.as_deref().unwrap_or(congestion.trim()),
+    );
+    let mut missed = 0;
+    budget::print_header();
+    for case in loads.iter().filter(|case| wanted(case.name)) {
+        let mut outcomes = Vec::new();
+        for side in options.sides() {
+            let outcome = side::measure(side, case, options)?;
+            budget::print(side, case, &outcome);
+            outcomes.push((side, outcome));
+        }
+        missed += budget::judge(case, &outcomes);
+    }
+    if options.sides().contains(&Side::Millrace) {
+        if wanted("join") {
+            missed += probe::joins(options)?;
+        }
+        if wanted("idle") {
+            missed += probe::idle(options)?;
+        }
+    }
+    if options.max_viewers || options.cases.iter().any(|case| case == "max-viewers") {
+        missed += probe::max_viewers(options)?;
+    }
+    Ok(missed)
+}

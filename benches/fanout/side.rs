@@ -1,0 +1,372 @@
+//! The two servers under the same load.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{SocketAddrV4, TcpStream},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{
+    Options,
+    case::Case,
+    support::process::{self, Memory, Process},
+};
+
+/// Name of our histogram of how late viewers are visited, in seconds.
+const LATENESS: &str = "millrace_shard_lateness_seconds";
+/// Most streams an engine plays.
+const ENGINE_CAPACITY: usize = 20;
+/// Longest visiting period that our server may use; gaps beyond it are late.
+const LONGEST_PERIOD: Duration = Duration::from_millis(190);
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Side {
+    /// The sendfile wheel of this bench.
+    Raw,
+    /// The real binary.
+    Millrace,
+}
+
+impl Side {
+    /// The word in the output.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Millrace => "millrace",
+        }
+    }
+}
+
+/// A running server, with what feeds it.
+pub(crate) struct Server {
+    side: Side,
+    process: Process,
+    // Held for its life: the engines end with the server.
+    _engines: Option<Process>,
+    /// Where it listens.
+    pub(crate) address: SocketAddrV4,
+    data: Option<PathBuf>,
+}
+
+impl Server {
+    /// Starts the server of `side` for the streams of `case`.
+    pub(crate) fn start(side: Side, case: &Case, options: &Options) -> Result<Self> {
+        match side {
+            Side::Raw => Self::start_raw(case, options),
+            Side::Millrace => Self::start_millrace(case, options),
+        }
+    }
+
+    fn start_raw(case: &Case, options: &Options) -> Result<Self> {
+        let mut args = vec![
+            "raw-wheel".to_owned(),
+            format!("--cpu={}", options.server_cpu),
+            format!("--streams={}", case.streams),
+            format!("--rate={}", case.rate_bps),
+            format!("--slots={}", case.slots()),
+        ];
+        args.extend(options.congestion.iter().map(|name| format!("--congestion={name}")));
+        let process = Process::start("the raw wheel", &own_program()?, &args)?;
+        let address = process.wait_for(Duration::from_secs(5), address_in)?;
+        Ok(Self { side: Side::Raw, process, _engines: None, address, data: None })
+    }
+
+    fn start_millrace(case: &Case, options: &Options) -> Result<Self> {
+        let engines = case.streams.div_ceil(ENGINE_CAPACITY);
+        let args = [
+            "engines".to_owned(),
+            format!("--cpu={}", options.load_cpu),
+            format!("--count={engines}"),
+            format!("--rate={}", case.rate_bps),
+        ];
+        let source = Process::start("the engines", &own_program()?, &args)?;
+        let ports = source.wait_for(Duration::from_secs(5), |line| {
+            serde_json::from_str::<Value>(line).ok()?.get("ports")?.as_array().cloned()
+        })?;
+        let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fanout-{}", source.pid()));
+        std::fs::create_dir_all(&data)?;
+        let mut args = vec!["launch".to_owned(), format!("--cpu={}", options.server_cpu)];
+        if options.no_uring {
+            args.push("--no-uring".to_owned());
+        }
+        args.extend(["--".to_owned(), options.millrace.display().to_string()]);
+        let listen = "serve --listen 127.0.0.1:0".split(' ').map(str::to_owned);
+        args.extend(listen);
+        args.extend(["--cpus".to_owned(), options.server_cpu.to_string()]);
+        args.extend(["--data-dir".to_owned(), data.display().to_string()]);
+        args.extend(["--engine-capacity".to_owned(), ENGINE_CAPACITY.to_string()]);
+        for port in ports {
+            args.extend(["--engine".to_owned(), format!("http://127.0.0.1:{port}")]);
+        }
+        args.extend(options.server_args.iter().cloned());
+        let process = Process::start("millrace", &own_program()?, &args)?;
+        let address = process.wait_for(Duration::from_secs(10), address_in)?;
+        Ok(Self { side: Side::Millrace, process, _engines: Some(source), address, data: Some(data) })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// How late visits were since the last call, if the server knows by now.
+    pub(crate) fn lateness(&mut self, before: &mut Buckets) -> Option<Quantiles> {
+        match self.side {
+            Side::Raw => {
+                let answer = self.process.ask("report").ok()?;
+                let figure = |name: &str| answer["lateness_us"][name].as_u64().unwrap_or(0);
+                Some(Quantiles { p50_us: figure("p50"), p99_us: figure("p99"), max_us: figure("max") })
+            }
+            Side::Millrace => {
+                let now = buckets(&get(self.address, "/metrics").ok()?);
+                let quantiles = between(before, &now);
+                *before = now;
+                quantiles
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill();
+        if let Some(data) = &self.data {
+            std::fs::remove_dir_all(data).ok();
+        }
+    }
+}
+
+/// Three figures of a distribution, in microseconds.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub(crate) struct Quantiles {
+    /// The median.
+    pub(crate) p50_us: u64,
+    /// The 99th percentile.
+    pub(crate) p99_us: u64,
+    /// The largest.
+    pub(crate) max_us: u64,
+}
+
+impl Quantiles {
+    /// Of `values`, in any order.
+    pub(crate) fn of(mut values: Vec<u64>) -> Self {
+        values.sort_unstable();
+        let at = |share: f64| {
+            let rank = (values.len() as f64 * share).ceil() as usize;
+            values.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+        };
+        Self { p50_us: at(0.5), p99_us: at(0.99), max_us: values.last().copied().unwrap_or(0) }
+    }
+}
+
+/// What one side did under one load.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Outcome {
+    /// CPU time of the server over the time measured: 1.0 is one core.
+    pub(crate) cpu_share: f64,
+    /// The same for all else on the server's core: well above zero, the
+    /// lateness is not the server's own.
+    pub(crate) foreign_share: f64,
+    /// CPU time of the server in seconds.
+    pub(crate) cpu_s: f64,
+    /// CPU time of each of its threads that used any, in seconds.
+    pub(crate) cpu_s_by_task: Vec<(String, f64)>,
+    /// Time measured, in seconds.
+    pub(crate) seconds: f64,
+    /// Bytes of the streams that viewers received.
+    pub(crate) bytes: u64,
+    /// CPU seconds for 2³⁰ bytes.
+    pub(crate) cpu_s_per_gib: f64,
+    /// Bits a second to all viewers.
+    pub(crate) throughput_bps: f64,
+    /// Visit minus the time it was due, as the server tells.
+    pub(crate) lateness: Option<Quantiles>,
+    /// Gap between visits beyond the period, as sampled viewers see.
+    pub(crate) gap_excess: Quantiles,
+    /// The period that `gap_excess` is beyond, in microseconds.
+    pub(crate) period_us: u64,
+    /// Share of gaps more than a tick beyond the period.
+    pub(crate) late_share: f64,
+    /// Gaps measured.
+    pub(crate) gaps: usize,
+    /// Anonymous and file pages of the server per viewer, over its state before
+    /// the first one. Shared memory, where segments are, is not in it.
+    pub(crate) resident_per_viewer: i64,
+    /// Socket buffers per viewer, both ends.
+    pub(crate) tcp_per_viewer: i64,
+    /// Kernel objects per viewer, both ends.
+    pub(crate) slab_per_viewer: i64,
+    /// The server before the first viewer, shared memory excluded, in bytes.
+    pub(crate) base_resident: u64,
+    /// Viewers that got no byte of a stream: no connection, no 200, no data.
+    pub(crate) failed: u64,
+    /// Viewers cut off within a stream.
+    pub(crate) ended: u64,
+    /// Lost alignment and continuity errors that sampled viewers met.
+    pub(crate) errors: u64,
+}
+
+/// Runs one side under one load.
+pub(crate) fn measure(side: Side, case: &Case, options: &Options) -> Result<Outcome> {
+    let mut server = Server::start(side, case, options)?;
+    let base = process::memory(server.pid())?;
+    let same_visit = case.period() / 4;
+    let args = [
+        "viewers".to_owned(),
+        format!("--cpu={}", options.load_cpu),
+        format!("--address={}", server.address),
+        format!("--count={}", case.viewers),
+        format!("--streams={}", case.streams),
+        format!("--same-visit-us={}", same_visit.as_micros()),
+    ];
+    let mut load = Process::start("the viewers", &own_program()?, &args)?;
+    let wait = Duration::from_secs(20 + case.viewers as u64 / 500);
+    let deadline = Instant::now() + wait;
+    loop {
+        let status = load.ask("status")?;
+        let of = |name: &str| status[name].as_u64().unwrap_or(0);
+        if of("flowing") + of("failed") >= case.viewers as u64 {
+            ensure!(of("flowing") > 0, "no viewer got a byte of a stream");
+            break;
+        }
+        if Instant::now() > deadline {
+            bail!("{} of {} viewers flow after {wait:?}", of("flowing"), case.viewers);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    std::thread::sleep(options.settle());
+
+    let mut lateness_before = Buckets::default();
+    server.lateness(&mut lateness_before);
+    let first = load.ask("mark")?;
+    let (start, cpu_start) = (Instant::now(), process::cpu_time(server.pid())?);
+    let busy_start = process::busy_time(options.server_cpu)?;
+    let tasks_start = process::cpu_time_by_task(server.pid())?;
+    std::thread::sleep(options.measured());
+    let last = load.ask("report")?;
+    let (seconds, cpu_end) = (start.elapsed().as_secs_f64(), process::cpu_time(server.pid())?);
+    let busy = (process::busy_time(options.server_cpu)? - busy_start).as_secs_f64();
+    let tasks_end = process::cpu_time_by_task(server.pid())?;
+    let memory = process::memory(server.pid())?;
+    let lateness = server.lateness(&mut lateness_before);
+
+    let of = |name: &str| last[name].as_u64().unwrap_or(0);
+    let bytes = of("bytes") - first["bytes"].as_u64().unwrap_or(0);
+    let cpu_s = (cpu_end - cpu_start).as_secs_f64();
+    let gaps: Vec<u64> = last["gaps_us"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+    // The raw wheel's period is known; ours is what its viewers see, within what it may be.
+    let period_us = match side {
+        Side::Raw => case.period().as_micros() as u64,
+        Side::Millrace => Quantiles::of(gaps.clone()).p50_us.min(LONGEST_PERIOD.as_micros() as u64),
+    };
+    let tick_us = crate::wheel::TICK.as_micros() as u64;
+    let late = gaps.iter().filter(|&&gap| gap > period_us + tick_us).count();
+    let per_viewer =
+        |pick: fn(&Memory) -> u64| (pick(&memory) as i64 - pick(&base) as i64) / case.viewers as i64;
+    Ok(Outcome {
+        cpu_share: cpu_s / seconds,
+        foreign_share: ((busy - cpu_s) / seconds).max(0.0),
+        cpu_s,
+        cpu_s_by_task: used_by_task(&tasks_start, tasks_end),
+        seconds,
+        bytes,
+        cpu_s_per_gib: cpu_s / (bytes.max(1) as f64 / f64::from(1 << 30)),
+        throughput_bps: bytes as f64 * 8.0 / seconds,
+        lateness,
+        gap_excess: Quantiles::of(gaps.iter().map(|gap| gap.saturating_sub(period_us)).collect()),
+        period_us,
+        late_share: late as f64 / gaps.len().max(1) as f64,
+        gaps: gaps.len(),
+        resident_per_viewer: per_viewer(|memory| memory.resident),
+        tcp_per_viewer: per_viewer(|memory| memory.tcp),
+        slab_per_viewer: per_viewer(|memory| memory.slab),
+        base_resident: base.resident,
+        failed: of("failed"),
+        ended: of("ended"),
+        errors: of("errors"),
+    })
+}
+
+fn used_by_task(start: &[(String, Duration)], end: Vec<(String, Duration)>) -> Vec<(String, f64)> {
+    let mut used: BTreeMap<String, f64> = BTreeMap::new();
+    for (name, time) in end {
+        *used.entry(name).or_default() += time.as_secs_f64();
+    }
+    for (name, time) in start {
+        if let Some(sum) = used.get_mut(name) {
+            *sum -= time.as_secs_f64();
+        }
+    }
+    used.into_iter().filter(|(_, seconds)| *seconds >= 0.005).collect()
+}
+
+fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program")
+}
+
+/// The address in a start line: a JSON line of our own, a field of a JSON log
+/// line at any depth, or `address=` in a text one.
+fn address_in(line: &str) -> Option<SocketAddrV4> {
+    let (_, rest) = line.split_once("address")?;
+    let rest = rest.trim_start_matches(['"', '=', ':', ' ']).trim_start_matches("http://");
+    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':')).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+/// A blocking GET with a deadline; the body of a 200.
+pub(crate) fn get(address: SocketAddrV4, path: &str) -> Result<String> {
+    let limit = Duration::from_secs(5);
+    let mut socket = TcpStream::connect_timeout(&address.into(), limit)?;
+    socket.set_read_timeout(Some(limit))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    socket.take(16 << 20).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    ensure!(head.starts_with("HTTP/1.1 200 "), "GET {path}: {}", head.lines().next().unwrap_or(""));
+    Ok(body.to_owned())
+}
+
+/// A Prometheus histogram, all its label sets together: count at or below each
+/// bound, the bound in nanoseconds.
+pub(crate) type Buckets = BTreeMap<u64, u64>;
+
+fn buckets(metrics: &str) -> Buckets {
+    let mut sums = Buckets::new();
+    for line in metrics.lines() {
+        let Some((labels, value)) =
+            line.strip_prefix(LATENESS).and_then(|l| l.strip_prefix("_bucket{")?.split_once("} "))
+        else {
+            continue;
+        };
+        let bound = labels.split_once("le=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(b, _)| b);
+        let (Some(bound), Ok(count)) =
+            (bound.and_then(|b| b.parse::<f64>().ok()), value.trim().parse::<f64>())
+        else {
+            continue;
+        };
+        *sums.entry((bound * 1e9).min(u64::MAX as f64) as u64).or_default() += count as u64;
+    }
+    sums
+}
+
+/// Quantiles of what came between two readings: upper bounds of their buckets.
+fn between(before: &Buckets, after: &Buckets) -> Option<Quantiles> {
+    let counts: Vec<(u64, u64)> = after
+        .iter()
+        .map(|(&bound, &count)| (bound, count.saturating_sub(before.get(&bound).copied().unwrap_or(0))))
+        .collect();
+    let total = counts.last()?.1;
+    let at = |share: f64| {
+        let rank = (total as f64 * share).ceil() as u64;
+        counts.iter().find(|(_, count)| *count >= rank).map_or(0, |(bound, _)| bound / 1000)
+    };
+    (total > 0).then(|| Quantiles { p50_us: at(0.5), p99_us: at(0.99), max_us: at(1.0) })
+}

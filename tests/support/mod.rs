@@ -1,0 +1,19 @@
+//! What whole-system tests share: the real binary, viewers, and the kernel's
+//! means to make things go wrong.
+//!
+//! Everything waits with deadlines, nothing sleeps for luck, and what was
+//! started ends with the test.
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+
+pub(crate) mod log;
+mod netns;
+mod seccomp;
+pub(crate) mod server;
+mod viewer;
+mod wait;
+
+pub(crate) use netns::Netns;
+pub(crate) use seccomp::deny_uring;
+pub(crate) use server::{Answer, Server, get};
+pub(crate) use viewer::Viewer;
+pub(crate) use wait::{skip, wait_until};
