@@ -1,7 +1,17 @@
-//! The sharded data plane: one pinned executor per core.
+//! The sharded data plane: one pinned executor per core reads each stream once
+//! and fans it out to every viewer. No tokio, no locks.
+#![deny(unsafe_code)]
 
 mod config;
+mod context;
+mod fanout;
+mod http;
+mod inbox;
+mod ingest;
+mod rt;
+mod segment;
 mod shard;
+mod stream;
 
 pub use config::{Config, StreamConfig, ViewerConfig};
 pub use shard::{Prepared, ShardSeed, StartError, prepare};

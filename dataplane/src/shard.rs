@@ -1,10 +1,56 @@
-//! One shard: its start and its loop.
+//! One shard: its start and its loops.
 
-use std::net::SocketAddr;
+use std::{
+    cell::{Cell, RefCell},
+    net::{SocketAddr, TcpListener as StdTcpListener},
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
-use millrace_boundary::{Driver, FromShard, Mailbox, ToShard};
+use millrace_boundary::{
+    Cause, Doorbell, Driver, FromShard, HandedConnection, Inbox, Mailbox, Monotonic, ShardId, ShardSample,
+    ToShard, ViewerEnd, mailbox,
+};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use socket2::SockRef;
 
-use crate::Config;
+use crate::{
+    Config,
+    context::{Context, Totals},
+    fanout::{Arrival, Fanout, Interest},
+    http::{
+        content::{Content, Policy},
+        response::Refusal,
+        server::{self, Turned},
+    },
+    inbox::{Found, Peer, Registry},
+    rt::{self, Breath, Notify, Pollable, TcpListener, TcpStream, sleep, sleep_until, spawn},
+    stream::Ended,
+};
+
+/// Messages of control that may wait. They are state, not diffs: a table that
+/// is not taken is offered again.
+const CONTROL_MAIL: usize = 64;
+/// Messages of other shards that may wait. Full, viewers of streams owned by
+/// the shard are refused with 503.
+const PEER_MAIL: usize = 4096;
+/// Connections that may be pending in the kernel, per shard.
+const BACKLOG: i32 = 4096;
+/// Connections whose request is still being read, per shard. Beyond, the
+/// oldest ones have to finish or time out before more are accepted.
+const READING: u32 = 4096;
+/// How often sessions look at the clock.
+const SESSION_TICK: Duration = Duration::from_millis(50);
+/// How often control is told.
+const SAMPLE: Duration = Duration::from_secs(1);
+/// Streams named in a sample.
+const NAMED_STREAMS: usize = 1_000;
+/// A connection that the peer's machine no longer acknowledges is dropped.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
+/// After a failed accept, which means that descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the data plane could not start.
 #[derive(Debug, thiserror::Error)]
@@ -36,18 +82,16 @@ pub struct Prepared {
 
 /// A shard before it has a thread.
 #[derive(Debug)]
-pub struct ShardSeed {}
-
-impl ShardSeed {
-    /// Runs the shard on this thread until it has drained; `started` hears
-    /// which driver the kernel allows, before the first connection is accepted.
-    ///
-    /// # Errors
-    /// When neither driver can be built.
-    pub fn run(self, started: impl FnOnce(Driver)) -> Result<(), StartError> {
-        started(Driver::Uring);
-        Ok(())
-    }
+pub struct ShardSeed {
+    id: ShardId,
+    config: Config,
+    listener: OwnedFd,
+    bell: Doorbell,
+    orders: Inbox<ToShard>,
+    mail: Inbox<Peer>,
+    peers: Vec<Mailbox<Peer>>,
+    control: Mailbox<FromShard>,
+    totals: Arc<Totals>,
 }
 
 /// Binds one listener per shard and makes their mailboxes.
@@ -55,6 +99,330 @@ impl ShardSeed {
 /// # Errors
 /// When the address is taken or the process lacks descriptors.
 pub fn prepare(config: Config, shards: u16, control: Mailbox<FromShard>) -> Result<Prepared, StartError> {
-    drop((control, shards));
-    Ok(Prepared { address: config.listen, mailboxes: Vec::new(), seeds: Vec::new() })
+    let mut address = config.listen;
+    let totals = Arc::new(Totals::default());
+    let (mut mailboxes, mut peers, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
+    for index in 0..shards {
+        let listener = listen(address, &config)
+            .map_err(|source| StartError::Listen { address: config.listen, source })?;
+        address = local_address(&listener).map_err(StartError::Shard)?;
+        let bell = Doorbell::new().map_err(StartError::Shard)?;
+        let (to_shard, orders) = mailbox(CONTROL_MAIL, &bell);
+        let (to_peer, mail) = mailbox(PEER_MAIL, &bell);
+        mailboxes.push(to_shard);
+        peers.push(to_peer);
+        seeds.push(ShardSeed {
+            id: ShardId(index),
+            config: config.clone(),
+            listener,
+            bell,
+            orders,
+            mail,
+            peers: Vec::new(),
+            control: control.clone(),
+            totals: Arc::clone(&totals),
+        });
+    }
+    for seed in &mut seeds {
+        seed.peers.clone_from(&peers);
+    }
+    Ok(Prepared { address, mailboxes, seeds })
+}
+
+/// A listener whose options its connections inherit.
+fn listen(address: SocketAddr, config: &Config) -> std::io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    sockopt::set_socket_send_buffer_size(&socket, config.viewer.send_buffer as usize)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    let millis = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(&socket, millis)?;
+    SockRef::from(&socket).set_tcp_notsent_lowat(config.viewer.unsent_limit)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn local_address(listener: &OwnedFd) -> std::io::Result<SocketAddr> {
+    let address = rustix::net::getsockname(listener)?;
+    SocketAddr::try_from(address).map_err(Into::into)
+}
+
+impl ShardSeed {
+    /// Runs the shard on this thread until the process ends; `started` hears
+    /// which driver the kernel allows, before the first connection is accepted.
+    ///
+    /// # Errors
+    /// When neither driver can be built.
+    pub fn run(self, started: impl FnOnce(Driver)) -> Result<(), StartError> {
+        rt::run(|driver| async move {
+            let shard = Rc::new(Shard::new(self, driver)?);
+            started(driver);
+            shard.run().await
+        })
+        .map_err(StartError::Shard)?
+        .map_err(StartError::Shard)
+    }
+}
+
+/// A running shard.
+struct Shard {
+    context: Rc<Context>,
+    driver: Driver,
+    listener: TcpListener,
+    bell: Doorbell,
+    orders: Inbox<ToShard>,
+    mail: Inbox<Peer>,
+    registry: Registry,
+    interest: Rc<Interest>,
+    fanout: RefCell<Fanout>,
+    /// Somebody has come to a wheel that stood still.
+    arrival: Notify,
+    reading: Cell<u32>,
+}
+
+impl Shard {
+    fn new(seed: ShardSeed, driver: Driver) -> std::io::Result<Self> {
+        let ShardSeed { id, config, listener, bell, orders, mail, peers, control, totals } = seed;
+        let context = Context::new(id, config, totals, peers, control);
+        let interest = Rc::new(Interest::new()?);
+        // A blocking listener blocks the whole shard on epoll; on io_uring a
+        // non-blocking one gives EAGAIN instead of waiting.
+        rustix::io::ioctl_fionbio(&listener, driver == Driver::Epoll)?;
+        let fanout = Fanout::new(Rc::clone(&context), Rc::clone(&interest), Monotonic::now());
+        Ok(Self {
+            context,
+            driver,
+            listener: TcpListener::from_std(StdTcpListener::from(listener))?,
+            bell,
+            orders,
+            mail,
+            registry: Registry::default(),
+            interest,
+            fanout: RefCell::new(fanout),
+            arrival: Notify::default(),
+            reading: Cell::new(0),
+        })
+    }
+
+    /// Runs all loops; the shard ends with the process.
+    async fn run(self: Rc<Self>) -> std::io::Result<()> {
+        let news = Pollable::new(&self.interest)?;
+        let bell = Pollable::new(&self.bell)?;
+        spawn(Rc::clone(&self).accept());
+        spawn(Rc::clone(&self).turn(Breath::new()?));
+        spawn(Rc::clone(&self).hear(news, Breath::new()?));
+        spawn(Rc::clone(&self).watch_sessions());
+        spawn(Rc::clone(&self).report());
+        loop {
+            bell.readable().await?;
+            self.bell.silence();
+            while let Some(order) = self.orders.take() {
+                self.obey(order);
+            }
+            while let Some(message) = self.mail.take() {
+                self.read_mail(message);
+            }
+        }
+    }
+
+    fn obey(self: &Rc<Self>, order: ToShard) {
+        match order {
+            ToShard::Table(table) => self.context.adopt(table),
+            ToShard::Drain { deadline } => {
+                if !self.context.is_draining() {
+                    self.context.drain();
+                    spawn(Rc::clone(self).drain(deadline));
+                }
+            }
+        }
+    }
+
+    fn read_mail(&self, message: Peer) {
+        match message {
+            Peer::Open { content, from } => {
+                let outcome = match self.registry.find(&self.context, &content) {
+                    Found::Here(seat) => Ok(seat),
+                    Found::Refused(ended) => Err(ended),
+                    // Shards agree on owners, so this cannot be.
+                    Found::Ask(_) => return,
+                };
+                let key = content.key;
+                self.context.tell_peer(usize::from(from.0), Peer::Opened { key, outcome });
+            }
+            Peer::Opened { key, outcome } => {
+                if let Ok(seat) = &outcome {
+                    self.registry.learn(key.clone(), Arc::clone(seat.stream()));
+                }
+                self.fanout.borrow_mut().answered(&key, &outcome, Monotonic::now());
+                self.arrival.call();
+            }
+            Peer::Claim { key, stream } => self.registry.claim(key, stream),
+        }
+    }
+
+    /// Accepts connections until the shard drains.
+    async fn accept(self: Rc<Self>) {
+        while !self.context.is_draining() {
+            if self.reading.get() >= READING {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+            match self.listener.accept().await {
+                Ok((socket, peer)) => {
+                    self.context.count(|c| c.connections += 1);
+                    self.reading.set(self.reading.get() + 1);
+                    spawn(Rc::clone(&self).serve(socket, peer));
+                }
+                Err(error) => {
+                    tracing::warn!(shard = %self.context.id, %error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self: Rc<Self>, socket: TcpStream, peer: SocketAddr) {
+        let policy = Policy { private_urls: self.context.config.stream.private_urls };
+        let turned = server::serve(socket, policy).await;
+        self.reading.set(self.reading.get() - 1);
+        match turned {
+            Turned::Viewer(socket, content) => {
+                self.context.count(|c| c.requests += 1);
+                self.admit(socket, &content);
+            }
+            Turned::Control(socket, read) => {
+                self.context.count(|c| c.requests += 1);
+                self.context.tell(FromShard::Connection(Box::new(HandedConnection { socket, read, peer })));
+            }
+            Turned::Closed { refused } => self.context.count(|c| match refused {
+                Some(_) => c.bad_requests += 1,
+                None => c.requests += 1,
+            }),
+        }
+    }
+
+    /// Gives a viewer its stream, or a reason why not.
+    fn admit(&self, socket: OwnedFd, content: &Content) {
+        let now = Monotonic::now();
+        let limit = self.context.config.viewer.max_viewers;
+        let Some(permit) = self.context.totals.viewer(limit) else {
+            self.refuse(&socket, Cause::AtCapacity, &format!("{limit} viewers are connected"));
+            return;
+        };
+        let arrival = Arrival { socket, permit, asked: now };
+        match self.registry.find(&self.context, content) {
+            Found::Here(seat) => self.fanout.borrow_mut().seat(arrival, seat, now),
+            Found::Ask(owner) => self.ask(owner, arrival, content, now),
+            Found::Refused(Ended { cause, detail }) => self.refuse(&arrival.socket, cause, &detail),
+        }
+        self.arrival.call();
+    }
+
+    fn ask(&self, owner: usize, arrival: Arrival, content: &Content, now: Monotonic) {
+        let first = self.fanout.borrow_mut().ask(arrival, &content.key);
+        let message = Peer::Open { content: Box::new(content.clone()), from: self.context.id };
+        if first && !self.context.tell_peer(owner, message) {
+            let detail = "too many streams are being opened".to_owned();
+            let refused = Err(Ended { cause: Cause::AtCapacity, detail });
+            self.fanout.borrow_mut().answered(&content.key, &refused, now);
+        }
+    }
+
+    fn refuse(&self, socket: &OwnedFd, cause: Cause, detail: &str) {
+        let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+        rustix::net::send(socket, &Refusal::of(cause, detail).to_bytes(), flags).ok();
+        rustix::net::shutdown(socket, rustix::net::Shutdown::Write).ok();
+        self.context.count(|c| {
+            c.refusals[cause.index()] += 1;
+            c.viewers_ended[ViewerEnd::Refused.index()] += 1;
+        });
+    }
+
+    /// Turns the wheel; stands still while there is nobody.
+    async fn turn(self: Rc<Self>, breath: Breath) {
+        loop {
+            if self.fanout.borrow().len() == 0 {
+                self.arrival.called().await;
+                self.fanout.borrow_mut().resume(Monotonic::now());
+            }
+            let next = self.fanout.borrow().next_turn();
+            sleep_until(next).await;
+            while self.fanout.borrow_mut().step(Monotonic::now()) {
+                breath.take().await;
+            }
+        }
+    }
+
+    async fn hear(self: Rc<Self>, news: Pollable, breath: Breath) {
+        while news.readable().await.is_ok() {
+            while self.fanout.borrow_mut().hear(Monotonic::now()) {
+                breath.take().await;
+            }
+        }
+    }
+
+    async fn watch_sessions(self: Rc<Self>) {
+        loop {
+            sleep(SESSION_TICK).await;
+            let now = Monotonic::now();
+            for session in self.registry.sessions() {
+                session.tick(&self.context, now);
+            }
+            self.registry.sweep();
+        }
+    }
+
+    async fn report(self: Rc<Self>) {
+        loop {
+            self.context.tell(FromShard::Sample(Box::new(self.sample())));
+            sleep(SAMPLE).await;
+        }
+    }
+
+    fn sample(&self) -> ShardSample {
+        let now = Monotonic::now();
+        let mut fanout = self.fanout.borrow_mut();
+        fanout.report();
+        let sessions = self.registry.sessions();
+        let metrics = fanout.metrics();
+        ShardSample {
+            shard: self.context.id,
+            driver: self.driver,
+            epoch: self.context.table().epoch,
+            counters: self.context.counters(),
+            connections_open: fanout.len() as u64 + u64::from(self.reading.get()),
+            viewers: fanout.sending() as u64,
+            viewers_waiting: fanout.waiting() as u64,
+            segment_bytes: sessions.iter().map(|s| s.window_bytes()).sum(),
+            streams: sessions
+                .iter()
+                .take(NAMED_STREAMS)
+                .filter_map(|s| s.sample(&self.context, now))
+                .collect(),
+            lateness_us: metrics.lateness_us.clone(),
+            warm_join_us: metrics.warm_join_us.clone(),
+            cold_join_us: metrics.cold_join_us.clone(),
+        }
+    }
+
+    /// Ends every viewer and every session, and says when that is done.
+    async fn drain(self: Rc<Self>, deadline: Monotonic) {
+        let now = Monotonic::now();
+        self.fanout.borrow_mut().drain(now);
+        for session in self.registry.sessions() {
+            session.drain(&self.context, now);
+        }
+        while Monotonic::now() < deadline && (self.registry.running() > 0 || self.context.stops() > 0) {
+            sleep(Duration::from_millis(5)).await;
+            self.registry.sweep();
+        }
+        loop {
+            self.context.tell(FromShard::Drained { shard: self.context.id });
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
 }

@@ -1,0 +1,176 @@
+//! What every part of a shard shares: shard-local, so plain cells.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use millrace_boundary::{Counters, EngineTable, FromShard, Mailbox, ShardId};
+use static_assertions::assert_not_impl_any;
+
+use crate::{Config, inbox::Peer};
+
+/// Counts that the limits of all shards together are held against.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    viewers: AtomicU32,
+    streams: AtomicU32,
+}
+
+/// One of a limited number, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    totals: Arc<Totals>,
+    of: fn(&Totals) -> &AtomicU32,
+}
+
+impl Totals {
+    /// One more viewer, unless there are `limit` already.
+    pub(crate) fn viewer(self: &Arc<Self>, limit: u32) -> Option<Permit> {
+        self.permit(|t| &t.viewers, limit)
+    }
+
+    /// One more stream, unless there are `limit` already.
+    pub(crate) fn stream(self: &Arc<Self>, limit: u32) -> Option<Permit> {
+        self.permit(|t| &t.streams, limit)
+    }
+
+    fn permit(self: &Arc<Self>, of: fn(&Self) -> &AtomicU32, limit: u32) -> Option<Permit> {
+        of(self)
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| (n < limit).then_some(n + 1))
+            .ok()
+            .map(|_| Permit { totals: Arc::clone(self), of })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        (self.of)(&self.totals).fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One shard's surroundings.
+pub(crate) struct Context {
+    pub(crate) id: ShardId,
+    pub(crate) config: Config,
+    pub(crate) totals: Arc<Totals>,
+    /// The way to every shard, this one included.
+    pub(crate) peers: Vec<Mailbox<Peer>>,
+    control: Mailbox<FromShard>,
+    table: RefCell<Arc<EngineTable>>,
+    counters: RefCell<Counters>,
+    stops: Rc<Cell<u32>>,
+    draining: Cell<bool>,
+}
+
+assert_not_impl_any!(Context: Send, Sync);
+
+impl Context {
+    pub(crate) fn new(
+        id: ShardId,
+        config: Config,
+        totals: Arc<Totals>,
+        peers: Vec<Mailbox<Peer>>,
+        control: Mailbox<FromShard>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            config,
+            totals,
+            peers,
+            control,
+            table: RefCell::default(),
+            counters: RefCell::default(),
+            stops: Rc::default(),
+            draining: Cell::new(false),
+        })
+    }
+
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> u16 {
+        u16::try_from(self.peers.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The engine table in use.
+    pub(crate) fn table(&self) -> Arc<EngineTable> {
+        Arc::clone(&self.table.borrow())
+    }
+
+    /// Adopts `table` if it is newer than the one in use. The old one is only
+    /// released here: control holds it until it hears of the new one.
+    pub(crate) fn adopt(&self, table: Arc<EngineTable>) {
+        if table.epoch > self.table.borrow().epoch {
+            self.table.replace(table);
+        }
+        self.tell(FromShard::Adopted { shard: self.id, epoch: self.table.borrow().epoch });
+    }
+
+    /// Counts something.
+    pub(crate) fn count(&self, with: impl FnOnce(&mut Counters)) {
+        with(&mut self.counters.borrow_mut());
+    }
+
+    /// The counters as they are now.
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters.borrow().clone()
+    }
+
+    /// Offers `message` to control; its type says what a loss costs.
+    pub(crate) fn tell(&self, message: FromShard) {
+        if self.control.offer(message).is_err() {
+            self.count(|c| c.messages_lost += 1);
+        }
+    }
+
+    /// Offers `message` to a shard; says whether it was taken.
+    pub(crate) fn tell_peer(&self, shard: usize, message: Peer) -> bool {
+        let taken = self.peers.get(shard).is_some_and(|peer| peer.offer(message).is_ok());
+        if !taken {
+            self.count(|c| c.messages_lost += 1);
+        }
+        taken
+    }
+
+    /// A stop is on its way to an engine, until the guard is dropped.
+    pub(crate) fn stop_begins(&self) -> StopGuard {
+        self.stops.set(self.stops.get() + 1);
+        StopGuard(Rc::clone(&self.stops))
+    }
+
+    /// Stops on their way to engines.
+    pub(crate) fn stops(&self) -> u32 {
+        self.stops.get()
+    }
+
+    /// From now on nobody is admitted.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+    }
+
+    /// Whether nobody is admitted any more.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+}
+
+/// See [`Context::stop_begins`].
+pub(crate) struct StopGuard(Rc<Cell<u32>>);
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Sixty-four random bits from the kernel: player ids and session ids.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0u8; 8];
+    // Cannot fail for so few bytes once the machine has booted; zeroes would
+    // only make an id guessable, which nothing relies on.
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok();
+    u64::from_ne_bytes(bytes)
+}

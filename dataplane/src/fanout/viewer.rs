@@ -1,0 +1,255 @@
+//! One viewer: a socket, a place in the chain, and the rules for slow ones.
+
+use std::{os::fd::OwnedFd, time::Duration};
+
+use millrace_boundary::{Monotonic, ViewerEnd};
+use millrace_media::ts::{Discontinuity, PACKET_LEN};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags, Shutdown},
+};
+
+use crate::{
+    config::ViewerConfig,
+    context::Permit,
+    http::response::{Refusal, stream_head},
+    segment::Cursor,
+    stream::Seat,
+};
+
+/// Sent at most in one visit; 256 KiB is where a send's fixed cost has gone.
+pub(super) const VISIT_BYTES: usize = 256 << 10;
+/// A closed connection's own end is waited for this long, so that an answer
+/// still under way is not reset.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// A connection that receives a stream, or is about to.
+#[derive(Debug)]
+pub(super) struct Viewer {
+    socket: OwnedFd,
+    /// Its place in the count of its stream; none while the owner is asked.
+    pub(super) seat: Option<Seat>,
+    place: Place,
+    /// Bytes that come before what the cursor points at.
+    pending: Vec<u8>,
+    pending_sent: usize,
+    /// Since when the socket has taken nothing.
+    blocked: Option<Monotonic>,
+    laps: u32,
+    /// When it asked.
+    pub(super) asked: Monotonic,
+    /// Bytes sent and not yet added to the stream's.
+    pub(super) unreported: u64,
+    _permit: Permit,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Nothing has been sent; the stream has to start.
+    Waiting,
+    /// In the chain.
+    At(Cursor),
+    /// Fell out of the window; goes on at a join point when there is room.
+    Lapped,
+    /// Answered; the other end may still read.
+    Closing(Monotonic),
+}
+
+/// What a visit came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Visit {
+    /// All that there is has been sent, or the socket is full.
+    Done,
+    /// There is more, and room for it.
+    More,
+    /// The viewer is to be removed.
+    Ended(ViewerEnd),
+}
+
+/// What sends and counts in a visit.
+pub(super) struct Terms<'a> {
+    pub(super) config: &'a ViewerConfig,
+    pub(super) now: Monotonic,
+}
+
+impl Viewer {
+    pub(super) fn new(socket: OwnedFd, permit: Permit, asked: Monotonic) -> Self {
+        Self {
+            socket,
+            seat: None,
+            place: Place::Waiting,
+            pending: Vec::new(),
+            pending_sent: 0,
+            blocked: None,
+            laps: 0,
+            asked,
+            unreported: 0,
+            _permit: permit,
+        }
+    }
+
+    /// The connection.
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Whether nothing has been sent yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.place, Place::Waiting)
+    }
+
+    /// Whether it only waits for the connection's end.
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.place, Place::Closing(_))
+    }
+
+    /// Times it fell out of the window.
+    pub(super) fn laps(&self) -> u32 {
+        self.laps
+    }
+
+    /// The socket has room again.
+    pub(super) fn unblock(&mut self) {
+        self.blocked = None;
+    }
+
+    /// Takes its place in the chain if there is one to join; says whether.
+    pub(super) fn join(&mut self, config: &ViewerConfig) -> bool {
+        let Some(seat) = &self.seat else { return false };
+        let Some((cursor, point)) = seat.stream().window().join(config.prebuffer) else { return false };
+        let Some(psi) = cursor.segment.psi() else { return false };
+        if self.is_waiting() {
+            self.pending = stream_head(Some(seat.stream().session()));
+            self.pending.extend(psi.preface(&point.continuity, Discontinuity::None));
+        } else {
+            self.pending.extend(psi.preface(&point.continuity, Discontinuity::Signalled));
+        }
+        self.place = Place::At(cursor);
+        true
+    }
+
+    /// Sends what the viewer is behind, at most [`VISIT_BYTES`].
+    pub(super) fn visit(&mut self, terms: &Terms<'_>) -> Visit {
+        self.check_lap();
+        if let Some(since) = self.blocked {
+            let stalled = terms.now.since(since) >= terms.config.stall_limit;
+            return if stalled { Visit::Ended(ViewerEnd::Stalled) } else { Visit::Done };
+        }
+        if self.laps > terms.config.max_laps {
+            return Visit::Ended(ViewerEnd::Lapped);
+        }
+        match self.send(terms) {
+            Ok(visit) => visit,
+            Err(Errno::AGAIN) => {
+                self.blocked = Some(terms.now);
+                Visit::Done
+            }
+            Err(Errno::INTR) => Visit::More,
+            Err(_) => Visit::Ended(ViewerEnd::Left),
+        }
+    }
+
+    fn send(&mut self, terms: &Terms<'_>) -> Result<Visit, Errno> {
+        // Read before the chain: once ended, what is published is all.
+        let ended = self.seat.as_ref().is_some_and(|s| s.stream().ended().is_some());
+        let mut left = VISIT_BYTES;
+        loop {
+            self.send_pending()?;
+            match &mut self.place {
+                Place::Waiting | Place::Closing(_) => return Ok(Visit::Done),
+                Place::Lapped if ended => return Ok(Visit::Ended(ViewerEnd::StreamEnded)),
+                Place::Lapped => {
+                    if !self.join(terms.config) {
+                        return Ok(Visit::Done);
+                    }
+                }
+                Place::At(cursor) => {
+                    let available = cursor.available();
+                    if available == 0 {
+                        return Ok(if ended { Visit::Ended(ViewerEnd::StreamEnded) } else { Visit::Done });
+                    }
+                    if left == 0 {
+                        return Ok(Visit::More);
+                    }
+                    let mut offset = cursor.offset as u64;
+                    let n = rustix::fs::sendfile(
+                        &self.socket,
+                        cursor.segment.memfd(),
+                        Some(&mut offset),
+                        available.min(left),
+                    )?;
+                    cursor.offset += n;
+                    left -= n.min(left);
+                    self.unreported += n as u64;
+                }
+            }
+        }
+    }
+
+    fn send_pending(&mut self) -> Result<(), Errno> {
+        while self.pending_sent < self.pending.len() {
+            let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            if matches!(self.place, Place::At(_)) {
+                // A join point always has bytes behind it: one packet on the wire.
+                flags |= SendFlags::MORE;
+            }
+            self.pending_sent += rustix::net::send(&self.socket, &self.pending[self.pending_sent..], flags)?;
+        }
+        if !self.pending.is_empty() {
+            self.pending = Vec::new();
+            self.pending_sent = 0;
+        }
+        Ok(())
+    }
+
+    /// A viewer that fell out of the window lets go of its segment at once, so
+    /// that it holds no memory that others do not hold, but first keeps the
+    /// rest of the packet it is in.
+    fn check_lap(&mut self) {
+        let (Place::At(cursor), Some(seat)) = (&self.place, &self.seat) else { return };
+        if !seat.stream().window().has_left(&cursor.segment) {
+            return;
+        }
+        let begun = cursor.offset % PACKET_LEN;
+        if begun > 0 {
+            let mut rest = [0u8; PACKET_LEN];
+            let rest = &mut rest[..PACKET_LEN - begun];
+            // Published and immutable, so a short read cannot be.
+            if rustix::io::pread(cursor.segment.memfd(), &mut *rest, cursor.offset as u64) == Ok(rest.len()) {
+                self.pending.extend_from_slice(rest);
+            }
+        }
+        self.place = Place::Lapped;
+        self.laps += 1;
+    }
+
+    /// Answers a waiting viewer with a refusal and closes.
+    pub(super) fn refuse(&mut self, refusal: &Refusal, now: Monotonic) {
+        // A fresh socket's buffer takes these few hundred bytes whole.
+        rustix::net::send(&self.socket, &refusal.to_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL).ok();
+        self.close(now);
+    }
+
+    /// Says that no more will come, and waits for the other end to see it.
+    pub(super) fn close(&mut self, now: Monotonic) {
+        self.seat = None;
+        self.pending = Vec::new();
+        rustix::net::shutdown(&self.socket, Shutdown::Write).ok();
+        self.place = Place::Closing(now + CLOSING);
+    }
+
+    /// Discards what a closing connection still sends; says whether it is over.
+    pub(super) fn is_closed(&self, now: Monotonic) -> bool {
+        let Place::Closing(deadline) = self.place else { return false };
+        let mut buffer = [0u8; 4096];
+        for _ in 0..16 {
+            match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return true,
+                Ok(_) => {}
+                Err(Errno::AGAIN | Errno::INTR) => return now >= deadline,
+                Err(_) => return true,
+            }
+        }
+        now >= deadline
+    }
+}

@@ -1,0 +1,502 @@
+//! All viewers of a shard, visited in turn.
+//!
+//! Viewers sit in staggered slots; a tick visits one slot, so a viewer is
+//! visited every [`PERIOD`] and is then sent all that it is behind. There is no
+//! wake-up per viewer and chunk, and few, large sends: their size decides what
+//! a byte costs.
+
+use std::{collections::HashMap, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
+
+use hdrhistogram::Histogram;
+use millrace_boundary::{Cause, Monotonic, ViewerEnd, latency_histogram};
+use slab::Slab;
+use static_assertions::assert_not_impl_any;
+
+use super::{
+    interest::Interest,
+    viewer::{Terms, Viewer, Visit},
+};
+use crate::{
+    context::{Context, Permit},
+    http::response::Refusal,
+    inbox::current,
+    stream::{ContentKey, Ended, Seat, SessionId, Stream},
+};
+
+/// Between two ticks.
+const TICK: Duration = Duration::from_millis(5);
+/// Slots; a power of two.
+const SLOTS: usize = 32;
+/// Between two visits of one viewer.
+const PERIOD: Duration = Duration::from_millis(5 * SLOTS as u64);
+/// Visits in one step, between which the shard looks at its other work.
+const STEP: usize = 64;
+/// News taken in one step.
+const NEWS: usize = 256;
+
+/// A viewer that has just asked.
+pub(crate) struct Arrival {
+    /// The connection, non-blocking.
+    pub(crate) socket: OwnedFd,
+    /// Its place in the count of all viewers.
+    pub(crate) permit: Permit,
+    /// When the request was whole.
+    pub(crate) asked: Monotonic,
+}
+
+/// The viewers of one shard.
+pub(crate) struct Fanout {
+    context: Rc<Context>,
+    interest: Rc<Interest>,
+    viewers: Slab<Entry>,
+    generation: u32,
+    slots: Vec<Vec<usize>>,
+    /// Visits due now, beside those of the slot: more to send, or room again.
+    due: Vec<usize>,
+    /// Viewers of streams that have nothing to join yet.
+    waiting: HashMap<SessionId, (Arc<Stream>, Vec<usize>)>,
+    /// Viewers whose content's owner is being asked.
+    asking: HashMap<ContentKey, Vec<usize>>,
+    closing: Vec<usize>,
+    turn: Turn,
+    metrics: Metrics,
+}
+
+assert_not_impl_any!(Fanout: Send, Sync);
+
+struct Entry {
+    viewer: Viewer,
+    generation: u32,
+    /// Slot and place in it, once it is being sent to.
+    slot: Option<(usize, usize)>,
+    /// Its stream was live when it asked.
+    warm: bool,
+    /// Has a slot, and has not been sent anything.
+    unserved: bool,
+    /// Already in `due`.
+    queued: bool,
+}
+
+/// Where the wheel is.
+struct Turn {
+    slot: usize,
+    next: usize,
+    due_at: Monotonic,
+    open: bool,
+}
+
+/// What control is told of.
+pub(crate) struct Metrics {
+    /// How late viewers were visited, in microseconds.
+    pub(crate) lateness_us: Histogram<u64>,
+    /// From request to first byte where the stream was live already.
+    pub(crate) warm_join_us: Histogram<u64>,
+    /// The same where it was not.
+    pub(crate) cold_join_us: Histogram<u64>,
+}
+
+impl Fanout {
+    /// Nobody there yet.
+    pub(crate) fn new(context: Rc<Context>, interest: Rc<Interest>, now: Monotonic) -> Self {
+        Self {
+            context,
+            interest,
+            viewers: Slab::new(),
+            generation: 0,
+            slots: vec![Vec::new(); SLOTS],
+            due: Vec::new(),
+            waiting: HashMap::new(),
+            asking: HashMap::new(),
+            closing: Vec::new(),
+            turn: Turn { slot: 0, next: 0, due_at: now, open: false },
+            metrics: Metrics {
+                lateness_us: latency_histogram(),
+                warm_join_us: latency_histogram(),
+                cold_join_us: latency_histogram(),
+            },
+        }
+    }
+
+    /// What was measured.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Connections held.
+    pub(crate) fn len(&self) -> usize {
+        self.viewers.len()
+    }
+
+    /// Viewers that wait for a first byte.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.values().map(|(_, v)| v.len()).sum::<usize>()
+            + self.asking.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// Viewers being sent to.
+    pub(crate) fn sending(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
+    }
+
+    /// Takes a viewer of a stream that is known.
+    pub(crate) fn seat(&mut self, arrival: Arrival, seat: Seat, now: Monotonic) {
+        let Some(key) = self.insert(arrival) else { return };
+        self.place(key, seat, now, true);
+    }
+
+    /// Takes a viewer whose content's owner is being asked; says whether it is
+    /// the first one.
+    pub(crate) fn ask(&mut self, arrival: Arrival, content: &ContentKey) -> bool {
+        let Some(key) = self.insert(arrival) else { return false };
+        let asking = self.asking.entry(content.clone()).or_default();
+        asking.push(key);
+        asking.len() == 1
+    }
+
+    /// The owner has answered.
+    pub(crate) fn answered(&mut self, content: &ContentKey, outcome: &Result<Seat, Ended>, now: Monotonic) {
+        for key in self.asking.remove(content).unwrap_or_default() {
+            let seat = outcome.as_ref().map_err(Clone::clone).and_then(|held| {
+                let stream = current(held.stream());
+                stream.enter().ok_or_else(|| ended_of(&stream))
+            });
+            match seat {
+                Ok(seat) => self.place(key, seat, now, false),
+                Err(ended) => self.refuse(key, &ended, now),
+            }
+        }
+    }
+
+    fn insert(&mut self, arrival: Arrival) -> Option<usize> {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = Entry {
+            viewer: Viewer::new(arrival.socket, arrival.permit, arrival.asked),
+            generation: self.generation,
+            slot: None,
+            warm: false,
+            unserved: false,
+            queued: false,
+        };
+        let key = self.viewers.insert(entry);
+        let entry = &self.viewers[key];
+        let token = token(key, entry.generation);
+        if self.interest.add(std::os::fd::AsFd::as_fd(entry.viewer.socket()), token).is_err() {
+            self.viewers.remove(key);
+            return None;
+        }
+        Some(key)
+    }
+
+    /// Gives a seated viewer its first bytes, or lets it wait for them.
+    fn place(&mut self, key: usize, seat: Seat, now: Monotonic, warm: bool) {
+        let stream = Arc::clone(seat.stream());
+        let Some(entry) = self.viewers.get_mut(key) else { return };
+        entry.viewer.seat = Some(seat);
+        if entry.viewer.join(&self.context.config.viewer) {
+            entry.warm = warm;
+            self.begin(key, now);
+        } else {
+            let session = stream.session();
+            self.waiting.entry(session).or_insert_with(|| (stream, Vec::new())).1.push(key);
+        }
+    }
+
+    /// The viewer has joined: it has a slot from now on. On a warm stream it is
+    /// sent to at once; a crowd that waited for a cold one is served in steps.
+    fn begin(&mut self, key: usize, now: Monotonic) {
+        let slot = self.lightest_slot();
+        let entry = &mut self.viewers[key];
+        entry.slot = Some((slot, self.slots[slot].len()));
+        entry.unserved = true;
+        entry.queued = !entry.warm;
+        self.slots[slot].push(key);
+        self.context.count(|c| c.viewers_started += 1);
+        if self.viewers[key].warm {
+            self.visit(key, now);
+        } else {
+            self.due.push(key);
+        }
+    }
+
+    fn note_first_byte(&mut self, warm: bool, asked: Monotonic) {
+        let took = micros(Monotonic::now().since(asked)).max(1);
+        let histogram = if warm { &mut self.metrics.warm_join_us } else { &mut self.metrics.cold_join_us };
+        histogram.saturating_record(took);
+    }
+
+    /// The slot with the fewest viewers; the farthest from its turn of those.
+    fn lightest_slot(&self) -> usize {
+        let ahead = |slot: usize| (slot + SLOTS - self.turn.slot) % SLOTS;
+        (0..SLOTS).min_by_key(|&s| (self.slots[s].len(), SLOTS - ahead(s))).unwrap_or(0)
+    }
+
+    /// When the next slot's turn is.
+    pub(crate) fn next_turn(&self) -> Monotonic {
+        self.turn.due_at
+    }
+
+    /// The wheel stood still because there was nobody; it goes on from now.
+    pub(crate) fn resume(&mut self, now: Monotonic) {
+        self.turn.due_at = now;
+    }
+
+    /// Does a part of what is due; says whether there is more of it.
+    pub(crate) fn step(&mut self, now: Monotonic) -> bool {
+        if !self.turn.open {
+            if now < self.turn.due_at {
+                return false;
+            }
+            self.turn.open = true;
+            self.turn.next = 0;
+            self.start_waiting(now);
+            if self.turn.slot == 0 {
+                self.close_finished(now);
+            }
+        }
+        for _ in 0..STEP {
+            if let Some(key) = self.due.pop() {
+                if let Some(entry) = self.viewers.get_mut(key) {
+                    entry.queued = false;
+                    self.visit(key, now);
+                }
+                continue;
+            }
+            let Some(&key) = self.slots[self.turn.slot].get(self.turn.next) else {
+                self.finish_turn(now);
+                return self.turn.due_at <= now;
+            };
+            let late = Monotonic::now().since(self.turn.due_at);
+            self.metrics.lateness_us.saturating_record(micros(late).max(1));
+            let before = self.slots[self.turn.slot].len();
+            self.visit(key, now);
+            // A viewer that ended was replaced by the last one of the slot.
+            if self.slots[self.turn.slot].len() == before {
+                self.turn.next += 1;
+            }
+        }
+        true
+    }
+
+    fn finish_turn(&mut self, now: Monotonic) {
+        self.turn.open = false;
+        self.turn.slot = (self.turn.slot + 1) % SLOTS;
+        self.turn.due_at = self.turn.due_at + TICK;
+        // More than a whole turn behind, catching up would only make sends
+        // small: go on from here, with larger ones.
+        if now.since(self.turn.due_at) > PERIOD {
+            self.turn.due_at = now;
+        }
+    }
+
+    fn visit(&mut self, key: usize, now: Monotonic) {
+        let Some(entry) = self.viewers.get_mut(key) else { return };
+        let laps = entry.viewer.laps();
+        let outcome = entry.viewer.visit(&Terms { config: &self.context.config.viewer, now });
+        if entry.viewer.laps() != laps {
+            self.context.count(|c| c.laps += 1);
+        }
+        if std::mem::take(&mut entry.unserved) {
+            let (warm, asked) = (entry.warm, entry.viewer.asked);
+            self.note_first_byte(warm, asked);
+        }
+        match outcome {
+            Visit::Done => {}
+            Visit::More => {
+                if let Some(entry) = self.viewers.get_mut(key).filter(|e| !e.queued) {
+                    entry.queued = true;
+                    self.due.push(key);
+                }
+            }
+            Visit::Ended(ViewerEnd::StreamEnded) => self.close(key, ViewerEnd::StreamEnded, now),
+            Visit::Ended(end) => self.remove(key, end),
+        }
+    }
+
+    /// Looks at what the kernel has to say; says whether there may be more.
+    pub(crate) fn hear(&mut self, now: Monotonic) -> bool {
+        let interest = Rc::clone(&self.interest);
+        let mut gone = Vec::new();
+        let full = interest.take::<NEWS>(|news| {
+            let (key, generation) = split(news.token);
+            let Some(entry) = self.viewers.get_mut(key).filter(|e| e.generation == generation) else {
+                return;
+            };
+            // One that has been sent nothing yet and closes its side is gone.
+            // Later that is only known from a send: half-closing is legal.
+            if news.dead || (news.ended && entry.viewer.is_waiting()) {
+                gone.push(key);
+            } else if !entry.viewer.is_closing() {
+                entry.viewer.unblock();
+                if entry.slot.is_some() && !std::mem::replace(&mut entry.queued, true) {
+                    self.due.push(key);
+                }
+            }
+        });
+        for key in gone {
+            self.remove(key, ViewerEnd::Left);
+        }
+        let mut left = STEP;
+        while let Some(key) = self.due.pop().filter(|_| left > 0) {
+            left -= 1;
+            if let Some(entry) = self.viewers.get_mut(key) {
+                entry.queued = false;
+                self.visit(key, now);
+            }
+        }
+        full
+    }
+
+    /// Starts those whose stream has begun, refuses those whose stream has
+    /// ended, and moves those whose stream was merged.
+    fn start_waiting(&mut self, now: Monotonic) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let ready: Vec<_> = self
+            .waiting
+            .iter()
+            .filter(|(_, (s, _))| s.ended().is_some() || s.window().has_join())
+            .map(|(session, _)| *session)
+            .collect();
+        for session in ready {
+            let Some((stream, keys)) = self.waiting.remove(&session) else { continue };
+            for key in keys {
+                if let Some(seat) = self.viewers.get_mut(key).and_then(|e| e.viewer.seat.take()) {
+                    self.start_one(key, seat, &stream, now);
+                }
+            }
+        }
+    }
+
+    fn start_one(&mut self, key: usize, seat: Seat, stream: &Arc<Stream>, now: Monotonic) {
+        if stream.merged().is_some() {
+            let into = current(stream);
+            match into.enter() {
+                Some(seat) => self.place(key, seat, now, false),
+                None => self.refuse(key, &ended_of(&into), now),
+            }
+        } else if let Some(ended) = stream.ended().filter(|_| !stream.window().has_join()) {
+            drop(seat);
+            self.refuse(key, ended, now);
+        } else {
+            self.place(key, seat, now, false);
+        }
+    }
+
+    fn refuse(&mut self, key: usize, ended: &Ended, now: Monotonic) {
+        let Some(entry) = self.viewers.get_mut(key) else { return };
+        entry.viewer.refuse(&Refusal::of(ended.cause, &ended.detail), now);
+        self.context.count(|c| {
+            c.refusals[ended.cause.index()] += 1;
+            c.viewers_ended[ViewerEnd::Refused.index()] += 1;
+        });
+        self.closing.push(key);
+    }
+
+    /// Ends a viewer that has received all there was.
+    fn close(&mut self, key: usize, end: ViewerEnd, now: Monotonic) {
+        self.leave_slot(key);
+        self.report_egress(key);
+        let Some(entry) = self.viewers.get_mut(key) else { return };
+        entry.viewer.close(now);
+        self.context.count(|c| c.viewers_ended[end.index()] += 1);
+        self.closing.push(key);
+    }
+
+    /// Drops a viewer as it is.
+    fn remove(&mut self, key: usize, end: ViewerEnd) {
+        self.leave_slot(key);
+        self.report_egress(key);
+        let Some(entry) = self.viewers.try_remove(key) else { return };
+        if entry.viewer.is_closing() {
+            self.closing.retain(|k| *k != key);
+            return;
+        }
+        if let Some(seat) = entry.viewer.seat.as_ref().filter(|_| entry.slot.is_none()) {
+            let session = seat.stream().session();
+            if let Some((_, keys)) = self.waiting.get_mut(&session) {
+                keys.retain(|k| *k != key);
+            }
+        } else if entry.slot.is_none() {
+            self.asking.values_mut().for_each(|keys| keys.retain(|k| *k != key));
+        }
+        self.context.count(|c| c.viewers_ended[end.index()] += 1);
+    }
+
+    fn leave_slot(&mut self, key: usize) {
+        let Some((slot, index)) = self.viewers.get_mut(key).and_then(|e| e.slot.take()) else { return };
+        self.slots[slot].swap_remove(index);
+        if let Some(&moved) = self.slots[slot].get(index) {
+            self.viewers[moved].slot = Some((slot, index));
+        }
+    }
+
+    fn close_finished(&mut self, now: Monotonic) {
+        let mut closing = std::mem::take(&mut self.closing);
+        closing.retain(|&key| {
+            let over = self.viewers.get(key).is_none_or(|e| e.viewer.is_closed(now));
+            if over {
+                self.viewers.try_remove(key);
+            }
+            !over
+        });
+        self.closing = closing;
+    }
+
+    fn report_egress(&mut self, key: usize) {
+        if let Some(viewer) = self.viewers.get_mut(key).map(|e| &mut e.viewer)
+            && let Some(seat) = &viewer.seat
+        {
+            let bytes = std::mem::take(&mut viewer.unreported);
+            seat.stream().add_egress(bytes);
+            self.context.count(|c| c.egress_bytes += bytes);
+        }
+    }
+
+    /// Adds what was sent to the streams' counts.
+    pub(crate) fn report(&mut self) {
+        let keys: Vec<_> = self.viewers.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.report_egress(key);
+        }
+    }
+
+    /// Ends everybody, waiting ones with a refusal.
+    pub(crate) fn drain(&mut self, now: Monotonic) {
+        let ended = Ended { cause: Cause::ShuttingDown, detail: "the server is shutting down".to_owned() };
+        self.waiting.clear();
+        self.asking.clear();
+        let keys: Vec<_> = self.viewers.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let Some(entry) = self.viewers.get(key) else { continue };
+            if entry.viewer.is_closing() {
+                continue;
+            }
+            if entry.viewer.is_waiting() {
+                self.refuse(key, &ended, now);
+            } else {
+                self.close(key, ViewerEnd::ShuttingDown, now);
+            }
+        }
+    }
+}
+
+fn ended_of(stream: &Stream) -> Ended {
+    stream.ended().cloned().unwrap_or_else(|| Ended {
+        cause: Cause::ViewersLeft,
+        detail: "the stream has just ended".to_owned(),
+    })
+}
+
+fn token(key: usize, generation: u32) -> u64 {
+    (key as u64) << 32 | u64::from(generation)
+}
+
+fn split(token: u64) -> (usize, u32) {
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of what `token` put together")]
+    ((token >> 32) as usize, token as u32)
+}
+
+fn micros(d: Duration) -> u64 {
+    u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
+}

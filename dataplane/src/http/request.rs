@@ -1,0 +1,166 @@
+//! What a connection asks for, told from its first bytes.
+
+use crate::http::{
+    content::{Content, Policy, parse_content},
+    response::Refusal,
+};
+
+/// A request head may be this long, its request line included.
+pub(crate) const HEAD_LIMIT: usize = 16 << 10;
+/// A request line may be this long.
+const LINE_LIMIT: usize = 8 << 10;
+/// A request may have this many header lines.
+const HEADER_LIMIT: usize = 100;
+
+/// What is to be done with a connection.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// The head is not complete yet.
+    More,
+    /// Send this stream.
+    Stream(Content),
+    /// Answer as for this stream, without a body and without any effect.
+    StreamHead,
+    /// CORS preflight of a stream path.
+    Preflight,
+    /// Not a stream's path: the control thread answers.
+    Other,
+    /// Answer with this and close.
+    Refuse(Refusal),
+}
+
+/// Reads a request head. Judges a prefix only when it cannot become valid.
+pub(crate) fn parse(bytes: &[u8], policy: Policy) -> Asked {
+    let mut headers = [httparse::EMPTY_HEADER; HEADER_LIMIT];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return incomplete(bytes),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Asked::Refuse(Refusal::head_too_large("more than 100 header lines"));
+        }
+        Err(error) => return Asked::Refuse(Refusal::bad_request(&format!("malformed request: {error}"))),
+    }
+    let (Some(method), Some(target)) = (request.method, request.path) else {
+        return Asked::Refuse(Refusal::bad_request("the request line is incomplete"));
+    };
+    if target.len() > LINE_LIMIT {
+        return Asked::Refuse(Refusal::line_too_long());
+    }
+    route(method, origin_form(target), policy)
+}
+
+fn incomplete(bytes: &[u8]) -> Asked {
+    if bytes.len() >= HEAD_LIMIT {
+        return Asked::Refuse(Refusal::head_too_large("head longer than 16 KiB"));
+    }
+    if bytes.len() > LINE_LIMIT && !bytes[..LINE_LIMIT].contains(&b'\n') {
+        return Asked::Refuse(Refusal::line_too_long());
+    }
+    Asked::More
+}
+
+/// The path and query of a target in absolute form (RFC 9112 §3.2.2).
+fn origin_form(target: &str) -> &str {
+    let lower = target.get(..8).unwrap_or(target).to_ascii_lowercase();
+    let Some(scheme) = ["http://", "https://"].into_iter().find(|s| lower.starts_with(s)) else {
+        return target;
+    };
+    let rest = &target[scheme.len()..];
+    rest.find(['/', '?']).map_or("/", |at| &rest[at..])
+}
+
+fn route(method: &str, target: &str, policy: Policy) -> Asked {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path_id = match path {
+        "/ace/getstream" | "/ace/getstream.ts" => None,
+        _ => match path.strip_prefix("/ace/").and_then(|p| p.strip_suffix(".ts")) {
+            Some(id) if !id.contains('/') => Some(id),
+            _ => return Asked::Other,
+        },
+    };
+    if method == "OPTIONS" {
+        return Asked::Preflight;
+    }
+    if !matches!(method, "GET" | "HEAD") {
+        return Asked::Refuse(Refusal::method_not_allowed(method));
+    }
+    match parse_content(path_id, query, policy) {
+        Ok(_) if method == "HEAD" => Asked::StreamHead,
+        Ok(content) => Asked::Stream(content),
+        Err(refusal) => Asked::Refuse(refusal),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef01234567";
+    const POLICY: Policy = Policy { private_urls: false };
+
+    fn kind(bytes: &[u8]) -> String {
+        match parse(bytes, POLICY) {
+            Asked::More => "more".into(),
+            Asked::Stream(c) => format!("stream {}", c.key.as_str()),
+            Asked::StreamHead => "head".into(),
+            Asked::Preflight => "preflight".into(),
+            Asked::Other => "other".into(),
+            Asked::Refuse(r) => format!("refuse {}", r.status()),
+        }
+    }
+
+    #[test]
+    fn each_path_and_method_has_one_meaning() {
+        for (request, meaning) in [
+            (format!("GET /ace/getstream?id={ID} HTTP/1.1\r\n\r\n"), format!("stream id:{ID}")),
+            (
+                format!("GET /ace/getstream.ts?infohash={ID} HTTP/1.0\r\n\r\n"),
+                format!("stream infohash:{ID}"),
+            ),
+            (format!("GET /ace/{ID}.ts HTTP/1.1\r\nHost: x\r\n\r\n"), format!("stream id:{ID}")),
+            (format!("GET /ace/{ID}.ts HTTP/1.1\nHost: x\n\n"), format!("stream id:{ID}")),
+            (format!("GET http://h:1/ace/{ID}.ts HTTP/1.1\r\n\r\n"), format!("stream id:{ID}")),
+            (format!("HEAD /ace/{ID}.ts HTTP/1.1\r\n\r\n"), "head".into()),
+            (format!("OPTIONS /ace/{ID}.ts HTTP/1.1\r\n\r\n"), "preflight".into()),
+            (format!("POST /ace/{ID}.ts HTTP/1.1\r\n\r\n"), "refuse 405".into()),
+            ("GET /ace/getstream HTTP/1.1\r\n\r\n".into(), "refuse 400".into()),
+            ("HEAD /ace/getstream HTTP/1.1\r\n\r\n".into(), "refuse 400".into()),
+            ("GET /ace/xyz.ts HTTP/1.1\r\n\r\n".into(), "refuse 400".into()),
+            ("GET /healthz HTTP/1.1\r\n\r\n".into(), "other".into()),
+            ("GET /ace/a/b.ts HTTP/1.1\r\n\r\n".into(), "other".into()),
+            ("GET http://h HTTP/1.1\r\n\r\n".into(), "other".into()),
+            ("* * *\r\n\r\n".into(), "refuse 400".into()),
+            ("\u{16}\u{3}\u{1}\u{2}".into(), "refuse 400".into()),
+            ("GET / HTTP/1.1\r\nA".into(), "more".into()),
+        ] {
+            assert_eq!(kind(request.as_bytes()), meaning, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_on_line_head_and_count() {
+        let long_line = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(9_000));
+        assert_eq!(kind(long_line.as_bytes()), "refuse 414");
+        assert_eq!(kind(&long_line.as_bytes()[..8_300]), "refuse 414", "before its end is seen");
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
+        assert_eq!(kind(many.as_bytes()), "refuse 431");
+        let wide = format!("GET / HTTP/1.1\r\na: {}", "b".repeat(HEAD_LIMIT));
+        assert_eq!(kind(wide.as_bytes()), "refuse 431");
+    }
+
+    #[test]
+    fn a_request_split_anywhere_is_incomplete_until_it_is_whole() {
+        let whole = format!("GET /ace/getstream?id={ID} HTTP/1.1\r\nHost: a\r\nRange: bytes=0-\r\n\r\n");
+        for at in 0..whole.len() {
+            assert_eq!(kind(&whole.as_bytes()[..at]), "more", "{at}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_get_a_verdict(bytes: Vec<u8>) {
+            kind(&bytes);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What shards say to each other, and who plays what.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+
+use millrace_boundary::{Cause, ShardId};
+
+use crate::{
+    context::Context,
+    http::content::Content,
+    ingest::Session,
+    stream::{ContentKey, Ended, Seat, Stream},
+};
+
+/// What one shard may say to another.
+#[derive(Debug)]
+pub(crate) enum Peer {
+    /// Viewers of `from` want this content, which the receiver owns. Lost, its
+    /// viewers are refused at once.
+    Open {
+        /// What.
+        content: Box<Content>,
+        /// Who asks.
+        from: ShardId,
+    },
+    /// The answer: a stream, held open by a seat until viewers have taken
+    /// theirs. Lost, the viewers are refused when their start budget is over.
+    Opened {
+        /// What was asked for.
+        key: ContentKey,
+        /// Where it plays.
+        outcome: Result<Seat, Ended>,
+    },
+    /// `stream` has turned out to play the swarm of this key, which the
+    /// receiver owns. Lost, two streams may play the same swarm.
+    Claim {
+        /// The swarm's key.
+        key: ContentKey,
+        /// Who plays it.
+        stream: Arc<Stream>,
+    },
+}
+
+/// The streams a shard knows of: those it owns, those that others own and its
+/// viewers watch, and those it has to tell apart as owner of their swarm.
+#[derive(Default)]
+pub(crate) struct Registry {
+    streams: RefCell<HashMap<ContentKey, Arc<Stream>>>,
+    sessions: RefCell<Vec<Rc<Session>>>,
+}
+
+/// What came of asking for a content.
+pub(crate) enum Found {
+    /// It plays, or starts.
+    Here(Seat),
+    /// Its owner has to be asked.
+    Ask(usize),
+    /// It cannot be.
+    Refused(Ended),
+}
+
+impl Registry {
+    /// The stream for `content`, started if this shard owns it.
+    pub(crate) fn find(&self, context: &Rc<Context>, content: &Content) -> Found {
+        if let Some(seat) = self.seat(&content.key) {
+            return Found::Here(seat);
+        }
+        let owner = content.key.owner(context.shards());
+        if owner != usize::from(context.id.0) {
+            return Found::Ask(owner);
+        }
+        if context.is_draining() {
+            let detail = "the server is shutting down".to_owned();
+            return Found::Refused(Ended { cause: Cause::ShuttingDown, detail });
+        }
+        let Some(permit) = context.totals.stream(context.config.stream.max_streams) else {
+            let detail = format!("{} streams are running", context.config.stream.max_streams);
+            return Found::Refused(Ended { cause: Cause::AtCapacity, detail });
+        };
+        let (session, seat) = Session::begin(context, content.clone(), permit);
+        self.streams.borrow_mut().insert(content.key.clone(), Arc::clone(seat.stream()));
+        self.sessions.borrow_mut().push(session);
+        Found::Here(seat)
+    }
+
+    /// A seat in the open stream of `key`, following mergers.
+    fn seat(&self, key: &ContentKey) -> Option<Seat> {
+        let stream = self.streams.borrow().get(key).map(current)?;
+        stream.enter()
+    }
+
+    /// Remembers where another shard plays `key`.
+    pub(crate) fn learn(&self, key: ContentKey, stream: Arc<Stream>) {
+        self.streams.borrow_mut().insert(key, stream);
+    }
+
+    /// The swarm of `key`, owned by this shard, turns out to be played by
+    /// `stream`: merges it into the one that played it first.
+    pub(crate) fn claim(&self, key: ContentKey, stream: Arc<Stream>) {
+        let mut streams = self.streams.borrow_mut();
+        if let Some(first) = streams.get(&key).map(current)
+            && first.is_open()
+            && !Arc::ptr_eq(&first, &stream)
+        {
+            stream.merge_into(first);
+        } else {
+            streams.insert(key, stream);
+        }
+    }
+
+    /// Forgets what has ended.
+    pub(crate) fn sweep(&self) {
+        self.streams.borrow_mut().retain(|_, s| current(s).is_open());
+        self.sessions.borrow_mut().retain(|s| !s.is_over());
+    }
+
+    /// The sessions that this shard runs.
+    pub(crate) fn sessions(&self) -> Vec<Rc<Session>> {
+        self.sessions.borrow().clone()
+    }
+
+    /// How many sessions this shard runs.
+    pub(crate) fn running(&self) -> usize {
+        self.sessions.borrow().len()
+    }
+}
+
+/// The stream that viewers of `stream` are to watch now.
+pub(crate) fn current(stream: &Arc<Stream>) -> Arc<Stream> {
+    let mut stream = stream;
+    // Each merger leads to an older stream, so this ends.
+    while let Some(into) = stream.merged() {
+        stream = into;
+    }
+    Arc::clone(stream)
+}

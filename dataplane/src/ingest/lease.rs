@@ -1,0 +1,63 @@
+//! An engine held for one session: given back once, stopped when it was used.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use millrace_boundary::{EngineEvidence, EngineId, FromShard, SlotGuard};
+
+use super::engine;
+use crate::{context::Context, rt};
+
+/// An engine's slot, and the session opened in it. Dropped, the session is
+/// told to stop and the slot is freed after that.
+pub(super) struct Lease {
+    context: Rc<Context>,
+    engine: EngineId,
+    address: SocketAddr,
+    slot: Option<SlotGuard>,
+    command: Option<String>,
+}
+
+impl Lease {
+    pub(super) fn new(context: &Rc<Context>, engine: EngineId, address: SocketAddr, slot: SlotGuard) -> Self {
+        Self { context: Rc::clone(context), engine, address, slot: Some(slot), command: None }
+    }
+
+    pub(super) fn engine(&self) -> EngineId {
+        self.engine
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on there is a session to stop.
+    pub(super) fn opened(&mut self, command: Option<String>) {
+        self.command = command;
+    }
+
+    /// The session must not be stopped: stopping it would end another one of
+    /// the same content on the same engine.
+    pub(super) fn leave_running(mut self) {
+        self.command = None;
+    }
+
+    /// Tells control what using the engine has shown.
+    pub(super) fn report(&self, evidence: EngineEvidence) {
+        self.context.tell(FromShard::Evidence { engine: self.engine, evidence });
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let slot = self.slot.take();
+        let Some(command) = self.command.take() else { return };
+        let (context, address) = (Rc::clone(&self.context), self.address);
+        context.count(|c| c.engine_stops += 1);
+        let pending = context.stop_begins();
+        rt::spawn(async move {
+            engine::stop(address, &command).await;
+            drop(slot);
+            drop(pending);
+        });
+    }
+}
