@@ -1,0 +1,110 @@
+//! What has to hold for any bytes. Shared by the fuzz targets and by the test
+//! that replays their corpora.
+#![allow(dead_code, reason = "each fuzz target uses one of them")]
+
+use millrace_media::ts::{
+    Aligner, Continuity, ContinuityChecker, Discontinuity, Event, Indexer, MAX_PENDING, PACKET_LEN, Packet,
+    Pcr, SYNC_BYTE, Verdict,
+};
+
+/// Any bytes, as packets: the parts fit, and the rule of continuity counters
+/// allows a duplicate once.
+pub(crate) fn packet(data: &[u8]) {
+    let mut checker = ContinuityChecker::new();
+    let mut last = None;
+    for bytes in data.as_chunks::<PACKET_LEN>().0 {
+        let packet = Packet::new(bytes);
+        let parts = 4 + usize::from(packet.has_adaptation_field()) + packet.adaptation_field().len();
+        assert!(parts + packet.payload().len() <= PACKET_LEN);
+        if let Some(pcr) = packet.pcr() {
+            assert!(pcr.ticks() < Pcr::MODULUS);
+            assert_eq!(Pcr::from_bytes(pcr.to_bytes()), Some(pcr));
+        }
+        let verdict = checker.check(packet);
+        let duplicate_of = (verdict == Verdict::Duplicate).then_some(packet.pid());
+        assert!(duplicate_of.is_none() || duplicate_of != last, "twice in a row");
+        last = duplicate_of;
+    }
+}
+
+/// The first byte says how the rest is split into calls; whole and split give
+/// the same packets, and each byte is accounted for.
+pub(crate) fn aligner(data: &[u8]) {
+    let Some((&split, stream)) = data.split_first() else { return };
+    let whole = align(stream, stream.len().max(1));
+    let parts = align(stream, 1 + usize::from(split) * 3);
+    assert_eq!(whole, parts);
+}
+
+fn align(stream: &[u8], size: usize) -> Vec<u8> {
+    let mut aligner = Aligner::new();
+    let (mut out, mut buf) = (Vec::new(), Vec::new());
+    for chunk in stream.chunks(size) {
+        buf.extend_from_slice(chunk);
+        let got = aligner.align(&mut buf);
+        assert!(got.pending <= MAX_PENDING);
+        assert_eq!((got.packets + got.pending) as u64 + got.skipped, buf.len() as u64);
+        out.extend_from_slice(&buf[..got.packets]);
+        buf.truncate(got.packets + got.pending);
+        buf.drain(..got.packets);
+    }
+    let got = aligner.finish(&mut buf);
+    assert_eq!(got.pending, 0);
+    out.extend_from_slice(&buf[..got.packets]);
+    let (packets, rest) = out.as_chunks::<PACKET_LEN>();
+    assert!(rest.is_empty() && packets.iter().all(|p| p[0] == SYNC_BYTE));
+    assert_eq!(out.len() as u64 + aligner.skipped(), stream.len() as u64);
+    out
+}
+
+/// The first byte says how many packets a call gets; events do not depend on
+/// it, and prefaces are whole packets that a fresh indexer reads as the same
+/// PSI.
+pub(crate) fn indexer(data: &[u8]) {
+    let Some((&split, stream)) = data.split_first() else { return };
+    // Sync bytes in place let the fuzzer get at what is behind them.
+    let mut stream = stream[..stream.len() / PACKET_LEN * PACKET_LEN].to_vec();
+    stream.as_chunks_mut::<PACKET_LEN>().0.iter_mut().for_each(|p| p[0] = SYNC_BYTE);
+
+    let (mut whole, mut expected) = (Indexer::new(), Vec::new());
+    whole.scan(&stream, &mut expected);
+    let (mut parts, mut events) = (Indexer::new(), Vec::new());
+    stream.chunks((1 + usize::from(split)) * PACKET_LEN).for_each(|c| parts.scan(c, &mut events));
+    assert_eq!(events, expected);
+    assert_eq!(parts.stats(), whole.stats());
+    assert_eq!(whole.offset(), stream.len() as u64);
+
+    let mut join_points = 0;
+    let mut last_psi = None;
+    for event in events {
+        match event {
+            Event::Join(point) => {
+                join_points += 1;
+                let at = usize::try_from(point.offset).expect("an offset within the input");
+                let packet = Packet::first_of(&stream[at..]).expect("a whole packet");
+                assert!(packet.payload_unit_start());
+                assert!(point.continuity.iter().count() <= Continuity::CAPACITY);
+            }
+            Event::Psi { psi, .. } => {
+                assert!(psi.tracked().len() <= Continuity::CAPACITY);
+                assert_ne!(last_psi.as_ref(), Some(&psi), "announced without a change");
+                last_psi = Some(psi);
+            }
+            Event::Pcr { offset, pcr, .. } => {
+                assert!(offset < stream.len() as u64 && pcr.ticks() < Pcr::MODULUS);
+            }
+        }
+    }
+    assert_eq!(join_points, whole.stats().join_points);
+    for discontinuity in [Discontinuity::None, Discontinuity::Signalled] {
+        let Some(psi) = &last_psi else { break };
+        let preface = psi.preface(&Continuity::new(), discontinuity);
+        assert_eq!(preface.len() % PACKET_LEN, 0);
+        let mut fresh = Indexer::new();
+        fresh.scan(&preface, &mut Vec::new());
+        assert_eq!((fresh.stats().continuity_errors, fresh.stats().bad_sections), (0, 0));
+        if let Some(read) = fresh.psi() {
+            assert_eq!(read, psi);
+        }
+    }
+}

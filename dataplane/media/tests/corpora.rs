@@ -1,0 +1,25 @@
+//! The corpora of the fuzz targets, replayed where there is no fuzzer.
+
+use std::{fs, path::Path};
+
+#[path = "../fuzz/invariants.rs"]
+mod invariants;
+
+#[test]
+fn what_fuzzing_found_stays_handled() {
+    let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for name in ["packet", "aligner", "indexer"] {
+        let run = match name {
+            "packet" => invariants::packet,
+            "aligner" => invariants::aligner,
+            _ => invariants::indexer,
+        };
+        let files = fs::read_dir(corpora.join(name)).unwrap();
+        let mut count = 0;
+        for file in files {
+            run(&fs::read(file.unwrap().path()).unwrap());
+            count += 1;
+        }
+        assert!(count >= 5, "{name} has a corpus of {count}");
+    }
+}
