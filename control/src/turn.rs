@@ -93,7 +93,8 @@ impl Control {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let pause = self.turn(Monotonic::now());
-            if let Some(engines) = self.ready_engines(started)
+            if ready.is_some()
+                && let Some(engines) = self.ready_engines(started)
                 && let Some(ready) = ready.take()
             {
                 ready(engines);

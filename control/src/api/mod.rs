@@ -39,8 +39,8 @@ pub(crate) fn router(state: Shared) -> Router {
         .fallback(elsewhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY))
-        .layer(middleware::map_response(with_common_headers))
         .layer(middleware::from_fn(without_large_body))
+        .layer(middleware::map_response(with_common_headers))
         .with_state(state)
 }
 
@@ -80,10 +80,8 @@ async fn without_large_body(request: Request, next: Next) -> Response {
     let length =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > BODY as u64) {
-        let mut refusal = Problem::body_too_large(BODY).into_response();
-        refusal.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        return refusal;
+        let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
+        return (close, Problem::body_too_large(BODY)).into_response();
     }
     next.run(request).await
 }
