@@ -214,10 +214,10 @@ fn metrics_are_well_formed_complete_and_counters_never_fall() {
     let shard = |name: &str, suffix: &str| {
         second[name].samples[&(format!("{name}{suffix}"), vec![("shard".to_owned(), "0".to_owned())])]
     };
-    assert_eq!(shard("millrace_lateness_seconds", "_count"), 90.0);
+    assert_eq!(shard("millrace_shard_lateness_seconds", "_count"), 90.0);
     assert_eq!(shard("millrace_warm_join_seconds", "_count"), 0.0);
     // 90 values of 37 µs apart: the mean is 45 steps, to two digits.
-    let mean = shard("millrace_lateness_seconds", "_sum") / 90.0;
+    let mean = shard("millrace_shard_lateness_seconds", "_sum") / 90.0;
     assert!((mean / 1.647e-3 - 1.0).abs() < 0.02, "{mean}");
     server.stop();
 }

@@ -66,6 +66,10 @@ fn a_stream_asked_for_later_is_sent_to_a_new_connection() {
             assert!(reader.is_closed());
         }
     }
+    let request = b"OPTIONS /ace/getstream?id=1 HTTP/1.1\r\nHost: a\r\nOrigin: null\r\n\r\n";
+    let preflight = Reader::new(server.connect(request)).answer();
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-methods"), Some("GET, HEAD, OPTIONS"));
     // What a shard itself hands over would only come round again.
     let first = server.get("/ace/unknown");
     assert_eq!((first.status, first.problem().as_str()), (404, "not_found"));
@@ -84,7 +88,7 @@ fn refusals_have_one_shape() {
         ("POST /api/v1/status HTTP/1.1", 405, "method_not_allowed", Some("GET,HEAD")),
         ("DELETE / HTTP/1.1", 405, "method_not_allowed", Some("GET,HEAD")),
         ("BREW /metrics HTTP/1.1", 405, "method_not_allowed", Some("GET,HEAD")),
-        ("POST /ace/getstream?id=1 HTTP/1.1", 405, "method_not_allowed", Some("GET,HEAD")),
+        ("POST /ace/getstream?id=1 HTTP/1.1", 405, "method_not_allowed", Some("GET, HEAD, OPTIONS")),
         ("GET /api/v1/status HTTP/1.1\r\nContent-Length: 65537", 413, "body_too_large", None),
     ] {
         let client = server.connect(format!("{request}\r\nHost: a\r\n\r\n").as_bytes());

@@ -24,6 +24,8 @@ use problem::Problem;
 const BODY: usize = 64 << 10;
 /// Where streams live: paths that a shard answers.
 const STREAMS: &str = "/ace/";
+/// What may be asked of a stream; the same as shards say.
+const STREAM_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Everything that is not a stream.
 pub(crate) fn router(state: Shared) -> Router {
@@ -57,8 +59,13 @@ async fn elsewhere(request: Request) -> Response {
     if !uri.path().starts_with(STREAMS) {
         return Problem::no_such_path(uri.path()).into_response();
     }
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return ([(header::ALLOW, "GET,HEAD")], Problem::wrong_method(request.method())).into_response();
+    match *request.method() {
+        Method::GET | Method::HEAD => {}
+        Method::OPTIONS => return preflight(),
+        _ => {
+            let allow = [(header::ALLOW, STREAM_METHODS)];
+            return (allow, Problem::wrong_method(request.method())).into_response();
+        }
     }
     let first = !matches!(request.extensions().get::<Arrival>(), Some(Arrival::Later));
     let location = uri.path_and_query().and_then(|p| HeaderValue::from_str(p.as_str()).ok());
@@ -70,6 +77,16 @@ async fn elsewhere(request: Request) -> Response {
             .into_response(),
         Some(_) | None => Problem::no_such_path(uri.path()).into_response(),
     }
+}
+
+/// Browsers ask on whatever connection they have, and follow no redirect then.
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, STREAM_METHODS),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "*"),
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
 }
 
 async fn wrong_method(method: Method) -> Problem {

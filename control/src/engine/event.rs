@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millrace_boundary::{EngineEvidence, EngineState};
+use millrace_boundary::{EngineEvidence, EngineState, Monotonic};
 
 use crate::probe::{Answer, ProbeFailure};
 
@@ -72,4 +72,13 @@ impl std::fmt::Display for Why {
             Self::StartsWork => f.write_str("a start worked"),
         }
     }
+}
+
+/// How a probe ended, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastProbe {
+    /// When it was over.
+    pub(crate) at: Monotonic,
+    /// What was wrong, if anything.
+    pub(crate) failure: Option<ProbeFailure>,
 }

@@ -23,7 +23,7 @@ use millrace_boundary::{EngineEvidence, EngineState, Monotonic};
 use super::{
     blame::Blame,
     estimate::{Decaying, Smoothed},
-    event::{Admission, Effect, Event, Why},
+    event::{Admission, Effect, Event, LastProbe, Why},
 };
 use crate::probe::{Answer, ProbeFailure};
 
@@ -59,15 +59,6 @@ impl State {
             Self::Degraded(_) => EngineState::Degraded,
         }
     }
-}
-
-/// How a probe ended, and when.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LastProbe {
-    /// When it was over.
-    pub(crate) at: Monotonic,
-    /// What was wrong, if anything.
-    pub(crate) failure: Option<ProbeFailure>,
 }
 
 /// One engine's life.
@@ -246,7 +237,7 @@ impl Life {
         }
     }
 
-    /// Makes the engine a later choice, and nothing more.
+    /// A later choice, and nothing more.
     fn doubted(&mut self, now: Monotonic) -> (State, Option<Why>) {
         self.lately_failed.add(now);
         (self.state, None)
