@@ -93,7 +93,8 @@ impl Control {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let pause = self.turn(Monotonic::now());
-            if let Some(engines) = self.ready_engines(started)
+            if ready.is_some()
+                && let Some(engines) = self.ready_engines(started)
                 && let Some(ready) = ready.take()
             {
                 ready(engines);
@@ -112,9 +113,11 @@ impl Control {
         tokio::select! {
             () = self.mail.arrived() => self.read_mail(),
             Some(done) = self.probes.join_next() => {
+                let (now, mut state) = (Monotonic::now(), self.state.lock());
+                let more = std::iter::from_fn(|| self.probes.try_join_next());
                 // A probe that panicked is our own mistake, and aborts a release build.
-                if let Ok((engine, outcome)) = done {
-                    self.state.lock().engines.probed(engine, outcome, Monotonic::now());
+                for (engine, outcome) in std::iter::once(done).chain(more).flatten() {
+                    state.engines.probed(engine, outcome, now);
                 }
             }
             Some(()) = self.connections.closed() => {}

@@ -23,7 +23,6 @@ pub(super) async fn page(State(state): State<Shared>, headers: HeaderMap) -> Res
         "Millrace {version}\n\
          \n\
          Play   {base}/ace/getstream?id={id}\n\
-         HLS    {base}/ace/manifest.m3u8?id={id}\n\
          \n\
          {base}/api/v1/status    how it is\n\
          {base}/api/v1/streams   what plays\n\

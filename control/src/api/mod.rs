@@ -24,6 +24,8 @@ use problem::Problem;
 const BODY: usize = 64 << 10;
 /// Where streams live: paths that a shard answers.
 const STREAMS: &str = "/ace/";
+/// What may be asked of a stream; the same as shards say.
+const STREAM_METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// Everything that is not a stream.
 pub(crate) fn router(state: Shared) -> Router {
@@ -39,8 +41,8 @@ pub(crate) fn router(state: Shared) -> Router {
         .fallback(elsewhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY))
-        .layer(middleware::map_response(with_common_headers))
         .layer(middleware::from_fn(without_large_body))
+        .layer(middleware::map_response(with_common_headers))
         .with_state(state)
 }
 
@@ -57,8 +59,13 @@ async fn elsewhere(request: Request) -> Response {
     if !uri.path().starts_with(STREAMS) {
         return Problem::no_such_path(uri.path()).into_response();
     }
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return ([(header::ALLOW, "GET,HEAD")], Problem::wrong_method(request.method())).into_response();
+    match *request.method() {
+        Method::GET | Method::HEAD => {}
+        Method::OPTIONS => return preflight(),
+        _ => {
+            let allow = [(header::ALLOW, STREAM_METHODS)];
+            return (allow, Problem::wrong_method(request.method())).into_response();
+        }
     }
     let first = !matches!(request.extensions().get::<Arrival>(), Some(Arrival::Later));
     let location = uri.path_and_query().and_then(|p| HeaderValue::from_str(p.as_str()).ok());
@@ -72,6 +79,16 @@ async fn elsewhere(request: Request) -> Response {
     }
 }
 
+/// Browsers ask on whatever connection they have, and follow no redirect then.
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, STREAM_METHODS),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "*"),
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
 async fn wrong_method(method: Method) -> Problem {
     Problem::wrong_method(&method)
 }
@@ -80,10 +97,8 @@ async fn without_large_body(request: Request, next: Next) -> Response {
     let length =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > BODY as u64) {
-        let mut refusal = Problem::body_too_large(BODY).into_response();
-        refusal.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        return refusal;
+        let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
+        return (close, Problem::body_too_large(BODY)).into_response();
     }
     next.run(request).await
 }

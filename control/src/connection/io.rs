@@ -137,3 +137,92 @@ impl AsyncWrite for Guarded {
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::{advance, pause},
+    };
+
+    use super::*;
+
+    // A paused clock moves on only when nothing else does.
+
+    /// Both ends.
+    async fn pair(read: &[u8]) -> (Guarded, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        (Guarded::new(socket, read.into()), client)
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_comes_first_whatever_the_buffer() {
+        for size in [1, 3, 5, 100] {
+            let (mut guarded, mut client) = pair(b"hello ").await;
+            client.write_all(b"world").await.unwrap();
+            client.shutdown().await.unwrap();
+            let (mut all, mut buffer) = (Vec::new(), vec![0u8; size]);
+            loop {
+                match guarded.read(&mut buffer).await.unwrap() {
+                    0 => break,
+                    n => all.extend_from_slice(&buffer[..n]),
+                }
+            }
+            assert_eq!(all, b"hello world", "buffers of {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_has_ten_seconds_and_an_idle_connection_sixty() {
+        let (mut guarded, mut client) = pair(b"").await;
+        pause();
+        let mut buffer = [0u8; 8];
+        let begun = Instant::now();
+        assert_eq!(guarded.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!((BUSY..BUSY + Duration::from_millis(100)).contains(&begun.elapsed()));
+
+        for (name, first_byte, limit) in [("idle", false, IDLE), ("after a first byte", true, BUSY)] {
+            guarded.write_all(b"answer").await.unwrap();
+            guarded.flush().await.unwrap();
+            if first_byte {
+                client.write_all(b"G").await.unwrap();
+                guarded.read_exact(&mut buffer[..1]).await.unwrap();
+            }
+            let begun = Instant::now();
+            assert_eq!(guarded.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert!((limit..limit + Duration::from_millis(100)).contains(&begun.elapsed()), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_drip_of_bytes_does_not_stop_the_clock() {
+        let (mut guarded, mut client) = pair(b"").await;
+        pause();
+        let mut buffer = [0u8; 1];
+        for second in 0..20 {
+            client.write_all(b"x").await.unwrap();
+            match guarded.read(&mut buffer).await {
+                Ok(_) => assert!(second <= 10, "{second}"),
+                Err(e) => {
+                    return assert!(second >= 10 && e.kind() == io::ErrorKind::TimedOut, "{second}: {e}");
+                }
+            }
+            advance(Duration::from_secs(1)).await;
+        }
+        panic!("the clock stopped");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_given_up() {
+        let (mut guarded, client) = pair(b"").await;
+        pause();
+        let begun = Instant::now();
+        let error = guarded.write_all(&vec![0; 64 << 20]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!((BUSY..BUSY * 2).contains(&begun.elapsed()));
+        drop(client);
+    }
+}

@@ -89,6 +89,8 @@ async fn serve(io: Guarded, peer: SocketAddr, router: Router) {
     });
     let served = http1::Builder::new()
         .max_buf_size(HEAD)
+        // `printf … | nc` closes its half before the answer.
+        .half_close(true)
         // `Guarded` keeps the time, of idle connections too.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(io), service)

@@ -26,7 +26,9 @@ impl Blame {
             // A channel nobody seeds looks the same as an engine that lost its
             // peers. Were it the engine's, one player retrying one dead channel
             // would close a small fleet to everybody.
-            Cause::StartTimeout | Cause::StartFailed | Cause::Stalled => Self::Unclear,
+            Cause::StartTimeout | Cause::StartFailed | Cause::Stalled | Cause::NotTransportStream => {
+                Self::Unclear
+            }
             Cause::ViewersLeft
             | Cause::ShuttingDown
             | Cause::Merged
@@ -34,8 +36,7 @@ impl Blame {
             | Cause::EnginesFull
             | Cause::AtCapacity
             | Cause::ContentUnavailable
-            | Cause::ContentRestricted
-            | Cause::NotTransportStream => Self::Elsewhere,
+            | Cause::ContentRestricted => Self::Elsewhere,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 mod blame;
 mod estimate;
+mod event;
 mod life;
 
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use life::{Admission, Effect, Event, Life};
+pub(crate) use event::{Admission, Effect, Event};
+pub(crate) use life::Life;

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use millrace_boundary::{Cause, EngineEvidence, EngineState, Monotonic};
 
-use super::life::{Admission, Effect, Event, Life, PAUSE_FIRST, PAUSE_LONGEST};
+use super::{
+    event::{Admission, Effect, Event},
+    life::{Life, PAUSE_FIRST, PAUSE_LONGEST},
+};
 use crate::{
     probe::{Answer, ProbeFailure},
     random::Random,

@@ -16,26 +16,37 @@ use text::{Kind, Page};
 /// Of the answer.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Bounds of the histograms, in microseconds: fine around the wheel's slots
-/// and a frame, coarse up to the start budget.
-const BOUNDS_US: [u64; 20] = [
+/// Bounds of the histograms, in microseconds: a millisecond apart around the
+/// wheel's slots, where lateness is decided, and coarse up to the start budget.
+const BOUNDS_US: [u64; 31] = [
     100,
     250,
     500,
     1_000,
-    2_500,
+    2_000,
+    3_000,
+    4_000,
     5_000,
+    6_000,
+    8_000,
     10_000,
-    25_000,
+    12_000,
+    15_000,
+    20_000,
+    30_000,
     50_000,
+    75_000,
     100_000,
-    250_000,
+    150_000,
+    200_000,
+    300_000,
     500_000,
     1_000_000,
     2_500_000,
     5_000_000,
     10_000_000,
     15_000_000,
+    20_000_000,
     30_000_000,
     60_000_000,
     120_000_000,
@@ -103,7 +114,9 @@ fn shards(page: &mut Page, state: &State, now: Monotonic) {
     }
     type Latency = fn(&ShardSample) -> &Histogram<u64>;
     let latencies: [(&str, &str, Latency); 3] = [
-        ("millrace_lateness_seconds", "How late viewers were visited after their time.", |s| &s.lateness_us),
+        ("millrace_shard_lateness_seconds", "How late viewers were visited after their time.", |s| {
+            &s.lateness_us
+        }),
         ("millrace_warm_join_seconds", "From a request to its first byte, for streams already live.", |s| {
             &s.warm_join_us
         }),
@@ -262,7 +275,7 @@ mod tests {
         }
         let (buckets, sum) = cumulative(&histogram);
         let at = |bound: f64| buckets.iter().find(|(b, _)| *b == bound).unwrap().1;
-        assert_eq!([at(0.0001), at(0.0005), at(0.001), at(0.025), at(0.05)], [1, 1, 3, 3, 6]);
+        assert_eq!([at(0.0001), at(0.0005), at(0.001), at(0.02), at(0.05)], [1, 1, 3, 3, 6]);
         assert_eq!((at(60.0), at(120.0)), (6, 7), "the last bucket has all");
         assert!(buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1));
         assert!((sum - 119.0919).abs() < 1.2, "{sum} within two digits");

@@ -1,0 +1,212 @@
+//! A control thread among fakes: shards are mailboxes that the test holds,
+//! engines are small servers that behave as told.
+#![allow(dead_code, reason = "each test file uses a part of this")]
+#![allow(clippy::unwrap_used, reason = "test code, though not inside a test function")]
+
+pub(crate) mod engine;
+pub(crate) mod http;
+pub(crate) mod prometheus;
+
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use millrace_boundary::{
+    Counters, Doorbell, Driver, EngineTable, Epoch, FromShard, HandedConnection, Inbox, Mailbox, ShardId,
+    ShardSample, ToShard, latency_histogram, mailbox,
+};
+use millrace_control::{ControlConfig, FleetConfig, run};
+
+/// Polls until `condition` gives something, or fails the test.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A running control thread.
+pub(crate) struct Server {
+    pub(crate) control: Mailbox<FromShard>,
+    pub(crate) ready: mpsc::Receiver<usize>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    listener: TcpListener,
+}
+
+pub(crate) struct Options {
+    pub(crate) engines: Vec<SocketAddr>,
+    pub(crate) shards: usize,
+    pub(crate) probe_interval: Duration,
+    pub(crate) drain_limit: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            engines: Vec::new(),
+            shards: 1,
+            probe_interval: Duration::from_millis(100),
+            drain_limit: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Server {
+    /// Starts one; the inboxes are those of its shards.
+    pub(crate) fn start(options: Options) -> (Self, Vec<Inbox<ToShard>>) {
+        let (control, inbox) = mailbox(4_096, &Doorbell::new().unwrap());
+        let (shards, inboxes) = (0..options.shards).map(|_| mailbox(64, &Doorbell::new().unwrap())).unzip();
+        let config = ControlConfig {
+            fleet: FleetConfig::Fixed(options.engines),
+            engine_capacity: 3,
+            probe_interval: options.probe_interval,
+            address: ([127, 0, 0, 1], 8_000).into(),
+            shards,
+            inbox,
+        };
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (tell, ready) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let shutdown = async {
+                stopped.await.ok();
+            };
+            run(config, options.drain_limit, shutdown, move |count| tell.send(count).unwrap()).unwrap();
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        (Self { control, ready, stop: Some(stop), thread: Some(thread), listener }, inboxes)
+    }
+
+    /// One with obedient shards and these engines.
+    pub(crate) fn with_engines(engines: Vec<SocketAddr>) -> (Self, Obedient) {
+        let (server, mut inboxes) = Self::start(Options { engines, ..Options::default() });
+        let shard = Obedient::new(0, inboxes.remove(0), server.control.clone());
+        (server, shard)
+    }
+
+    /// A connection as a client has it, after a shard has read `first` of it.
+    pub(crate) fn connect(&self, first: &[u8]) -> TcpStream {
+        use std::io::{Read, Write};
+        let mut client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.set_nodelay(true).unwrap();
+        let (mut accepted, peer) = self.listener.accept().unwrap();
+        client.write_all(first).unwrap();
+        let mut read = vec![0u8; first.len()];
+        accepted.read_exact(&mut read).unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let socket = OwnedFd::from(accepted);
+        let handed = HandedConnection { socket, read: read.into(), peer };
+        self.control.offer(FromShard::Connection(Box::new(handed))).unwrap();
+        client
+    }
+
+    /// The answer to one GET on a connection of its own.
+    pub(crate) fn get(&self, path: &str) -> http::Answer {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: tv.example:80\r\nConnection: close\r\n\r\n");
+        http::Reader::new(self.connect(request.as_bytes())).answer()
+    }
+
+    /// What `/api/v1/engines/{id}` says.
+    pub(crate) fn engine(&self, id: usize) -> serde_json::Value {
+        self.get(&format!("/api/v1/engines/{id}")).json()
+    }
+
+    /// Asks for the end, and says how long it took.
+    pub(crate) fn stop(mut self) -> Duration {
+        let begun = Instant::now();
+        self.shutdown();
+        self.thread.take().unwrap().join().expect("the control thread did not panic");
+        begun.elapsed()
+    }
+
+    /// Asks for the end.
+    pub(crate) fn shutdown(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+pub(crate) fn sample(shard: u16, epoch: Epoch) -> ShardSample {
+    ShardSample {
+        shard: ShardId(shard),
+        driver: Driver::Epoll,
+        epoch,
+        counters: Counters::default(),
+        connections_open: 0,
+        viewers: 0,
+        viewers_waiting: 0,
+        streams: Vec::new(),
+        segment_bytes: 0,
+        lateness_us: latency_histogram(),
+        warm_join_us: latency_histogram(),
+        cold_join_us: latency_histogram(),
+    }
+}
+
+/// A shard that adopts, samples and drains at once, on a thread of its own.
+pub(crate) struct Obedient {
+    end: Arc<AtomicBool>,
+    epoch: Arc<AtomicU64>,
+    table: Arc<std::sync::Mutex<Arc<EngineTable>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Obedient {
+    pub(crate) fn new(shard: u16, inbox: Inbox<ToShard>, control: Mailbox<FromShard>) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let epoch = Arc::new(AtomicU64::new(0));
+        let table = Arc::new(std::sync::Mutex::new(Arc::new(EngineTable::default())));
+        let (ended, newest, held) = (Arc::clone(&end), Arc::clone(&epoch), Arc::clone(&table));
+        let thread = std::thread::spawn(move || {
+            let id = ShardId(shard);
+            control.offer(FromShard::Sample(Box::new(sample(shard, Epoch(0))))).ok();
+            while !ended.load(Ordering::Relaxed) {
+                match inbox.take() {
+                    Some(ToShard::Table(table)) if table.epoch.0 > newest.load(Ordering::Relaxed) => {
+                        newest.store(table.epoch.0, Ordering::Relaxed);
+                        control.offer(FromShard::Adopted { shard: id, epoch: table.epoch }).ok();
+                        *held.lock().unwrap() = table;
+                    }
+                    Some(ToShard::Table(_)) => {}
+                    Some(ToShard::Drain { .. }) => drop(control.offer(FromShard::Drained { shard: id })),
+                    None => std::thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        });
+        Self { end, epoch, table, thread: Some(thread) }
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn table(&self) -> Arc<EngineTable> {
+        Arc::clone(&self.table.lock().unwrap())
+    }
+}
+
+impl Drop for Obedient {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
