@@ -124,11 +124,12 @@ fn keeps_up(side: Side, case: &Case, options: &Options) -> bool {
         && outcome.failed + outcome.ended + outcome.errors == 0
         && whole;
     eprintln!(
-        "               {} with {}: {:.0} % of the core (others {:.0} %), {:.1} % late, {:.2} Gbit/s: {}",
+        "               {} with {}: {:.0} % of the core (others {:.0} %, load {:.0} %), {:.1} % late, {:.2} Gbit/s: {}",
         side.as_str(),
         case.viewers,
         outcome.cpu_share * 100.0,
         outcome.foreign_share * 100.0,
+        outcome.load_share * 100.0,
         outcome.late_share * 100.0,
         outcome.throughput_bps / 1e9,
         if is_kept { "served" } else { "too many" },
