@@ -87,7 +87,9 @@ pub(crate) fn max_viewers(options: &Options) -> Result<usize> {
         (low, high) = start;
         let mut next = if options.quick { high } else { 6_000 };
         while high - low > SEARCH_STEP.min(start.1 / 4) {
-            if keeps_up(side, &case.with_viewers(next), options) {
+            let case = case.with_viewers(next);
+            // A disturbance makes too many of enough, never enough of too many: so a miss has to repeat.
+            if keeps_up(side, &case, options) || keeps_up(side, &case, options) {
                 low = next;
             } else {
                 high = next;

@@ -363,16 +363,18 @@ fn buckets(metrics: &str) -> Buckets {
     sums
 }
 
-/// Quantiles of what came between two readings: upper bounds of their buckets.
+/// Quantiles of what came between two readings: upper bounds of their buckets,
+/// and beyond the last of them its lower bound.
 fn between(before: &Buckets, after: &Buckets) -> Option<Quantiles> {
     let counts: Vec<(u64, u64)> = after
         .iter()
         .map(|(&bound, &count)| (bound, count.saturating_sub(before.get(&bound).copied().unwrap_or(0))))
         .collect();
     let total = counts.last()?.1;
+    let largest = counts.iter().map(|(bound, _)| *bound).filter(|bound| *bound < u64::MAX).max()?;
     let at = |share: f64| {
         let rank = (total as f64 * share).ceil() as u64;
-        counts.iter().find(|(_, count)| *count >= rank).map_or(0, |(bound, _)| bound / 1000)
+        counts.iter().find(|(_, count)| *count >= rank).map_or(0, |(bound, _)| largest.min(*bound) / 1000)
     };
     (total > 0).then(|| Quantiles { p50_us: at(0.5), p99_us: at(0.99), max_us: at(1.0) })
 }
