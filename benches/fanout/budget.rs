@@ -15,12 +15,13 @@ const VIEWER_BYTES: i64 = 24 << 10;
 /// The table's first line.
 pub(crate) fn print_header() {
     eprintln!(
-        "{:<14}{:<9}{:>7}{:>7}{:>9}{:>9}{:>9}{:>10}{:>21}{:>8}{:>21}{:>8}{:>9}{:>9}{:>9}{:>14}",
+        "{:<14}{:<9}{:>7}{:>7}{:>9}{:>7}{:>9}{:>9}{:>10}{:>21}{:>8}{:>21}{:>8}{:>9}{:>9}{:>9}{:>14}",
         "case",
         "side",
         "CPU s",
         "core",
         "others",
+        "load",
         "s/GiB",
         "Gbit/s",
         "GiB",
@@ -42,12 +43,13 @@ pub(crate) fn print(side: Side, case: &Case, outcome: &Outcome) {
         format!("{:.1}/{:.1}/{:.1}", ms(q.p50_us), ms(q.p99_us), ms(q.max_us))
     };
     eprintln!(
-        "{:<14}{:<9}{:>7.2}{:>6.0}%{:>8.0}%{:>9.3}{:>9.2}{:>10.2}{:>21}{:>8.0}{:>21}{:>8.1}{:>9}{:>9}{:>9}{:>14}",
+        "{:<14}{:<9}{:>7.2}{:>6.0}%{:>8.0}%{:>6.0}%{:>9.3}{:>9.2}{:>10.2}{:>21}{:>8.0}{:>21}{:>8.1}{:>9}{:>9}{:>9}{:>14}",
         case.name,
         side.as_str(),
         outcome.cpu_s,
         outcome.cpu_share * 100.0,
         outcome.foreign_share * 100.0,
+        outcome.load_share * 100.0,
         outcome.cpu_s_per_gib,
         outcome.throughput_bps / 1e9,
         outcome.bytes as f64 / f64::from(1 << 30),

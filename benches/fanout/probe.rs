@@ -87,7 +87,9 @@ pub(crate) fn max_viewers(options: &Options) -> Result<usize> {
         (low, high) = start;
         let mut next = if options.quick { high } else { 6_000 };
         while high - low > SEARCH_STEP.min(start.1 / 4) {
-            if keeps_up(side, &case.with_viewers(next), options) {
+            let case = case.with_viewers(next);
+            // A disturbance makes too many of enough, never enough of too many: so a miss has to repeat.
+            if keeps_up(side, &case, options) || keeps_up(side, &case, options) {
                 low = next;
             } else {
                 high = next;
@@ -124,11 +126,12 @@ fn keeps_up(side: Side, case: &Case, options: &Options) -> bool {
         && outcome.failed + outcome.ended + outcome.errors == 0
         && whole;
     eprintln!(
-        "               {} with {}: {:.0} % of the core (others {:.0} %), {:.1} % late, {:.2} Gbit/s: {}",
+        "               {} with {}: {:.0} % of the core (others {:.0} %, load {:.0} %), {:.1} % late, {:.2} Gbit/s: {}",
         side.as_str(),
         case.viewers,
         outcome.cpu_share * 100.0,
         outcome.foreign_share * 100.0,
+        outcome.load_share * 100.0,
         outcome.late_share * 100.0,
         outcome.throughput_bps / 1e9,
         if is_kept { "served" } else { "too many" },

@@ -173,6 +173,9 @@ pub(crate) struct Outcome {
     /// The same for all else on the server's core: well above zero, the
     /// lateness is not the server's own.
     pub(crate) foreign_share: f64,
+    /// CPU time of the viewers' process over the time measured: near 1.0, they
+    /// are what is measured.
+    pub(crate) load_share: f64,
     /// CPU time of the server in seconds.
     pub(crate) cpu_s: f64,
     /// CPU time of each of its threads that used any, in seconds.
@@ -246,12 +249,14 @@ pub(crate) fn measure(side: Side, case: &Case, options: &Options) -> Result<Outc
     server.lateness(&mut lateness_before);
     let first = load.ask("mark")?;
     let (start, cpu_start) = (Instant::now(), process::cpu_time(server.pid())?);
+    let load_start = process::cpu_time(load.pid())?;
     let busy_start = process::busy_time(options.server_cpu)?;
     let tasks_start = process::cpu_time_by_task(server.pid())?;
     std::thread::sleep(options.measured());
     let last = load.ask("report")?;
     let (seconds, cpu_end) = (start.elapsed().as_secs_f64(), process::cpu_time(server.pid())?);
     let busy = (process::busy_time(options.server_cpu)? - busy_start).as_secs_f64();
+    let load_cpu = (process::cpu_time(load.pid())? - load_start).as_secs_f64();
     let tasks_end = process::cpu_time_by_task(server.pid())?;
     let memory = process::memory(server.pid())?;
     let lateness = server.lateness(&mut lateness_before);
@@ -271,6 +276,7 @@ pub(crate) fn measure(side: Side, case: &Case, options: &Options) -> Result<Outc
         |pick: fn(&Memory) -> u64| (pick(&memory) as i64 - pick(&base) as i64) / case.viewers as i64;
     Ok(Outcome {
         cpu_share: cpu_s / seconds,
+        load_share: load_cpu / seconds,
         foreign_share: ((busy - cpu_s) / seconds).max(0.0),
         cpu_s,
         cpu_s_by_task: used_by_task(&tasks_start, tasks_end),
@@ -357,16 +363,18 @@ fn buckets(metrics: &str) -> Buckets {
     sums
 }
 
-/// Quantiles of what came between two readings: upper bounds of their buckets.
+/// Quantiles of what came between two readings: upper bounds of their buckets,
+/// and beyond the last of them its lower bound.
 fn between(before: &Buckets, after: &Buckets) -> Option<Quantiles> {
     let counts: Vec<(u64, u64)> = after
         .iter()
         .map(|(&bound, &count)| (bound, count.saturating_sub(before.get(&bound).copied().unwrap_or(0))))
         .collect();
     let total = counts.last()?.1;
+    let largest = counts.iter().map(|(bound, _)| *bound).filter(|bound| *bound < u64::MAX).max()?;
     let at = |share: f64| {
         let rank = (total as f64 * share).ceil() as u64;
-        counts.iter().find(|(_, count)| *count >= rank).map_or(0, |(bound, _)| bound / 1000)
+        counts.iter().find(|(_, count)| *count >= rank).map_or(0, |(bound, _)| largest.min(*bound) / 1000)
     };
     (total > 0).then(|| Quantiles { p50_us: at(0.5), p99_us: at(0.99), max_us: at(1.0) })
 }

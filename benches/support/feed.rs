@@ -1,5 +1,7 @@
-//! A valid transport stream of constant rate, and a memfd that keeps its newest
-//! part.
+//! A transport stream of constant rate, and a memfd that keeps its newest part.
+//!
+//! Valid as a stream (PSI, PCR, PTS, RAI, continuity); the pictures in it are
+//! filler that no decoder shows.
 
 use std::{
     io,
