@@ -120,9 +120,9 @@ impl Viewer {
         let Some(psi) = cursor.segment.psi() else { return false };
         if self.is_waiting() {
             self.pending = stream_head(Some(seat.stream().session()));
-            self.pending.extend(psi.preface(&point.continuity, Discontinuity::None));
+            self.pending.extend(point.preface(psi, Discontinuity::None));
         } else {
-            self.pending.extend(psi.preface(&point.continuity, Discontinuity::Signalled));
+            self.pending.extend(point.preface(psi, Discontinuity::Signalled));
         }
         self.place = Place::At(cursor);
         true

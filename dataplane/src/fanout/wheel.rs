@@ -255,10 +255,7 @@ impl Fanout {
         }
         for _ in 0..STEP {
             if let Some(key) = self.due.pop() {
-                if let Some(entry) = self.viewers.get_mut(key) {
-                    entry.queued = false;
-                    self.visit(key, now);
-                }
+                self.visit_queued(key, now);
                 continue;
             }
             let Some(&key) = self.slots[self.turn.slot].get(self.turn.next) else {
@@ -285,6 +282,13 @@ impl Fanout {
         // small: go on from here, with larger ones.
         if now.since(self.turn.due_at) > PERIOD {
             self.turn.due_at = now;
+        }
+    }
+
+    fn visit_queued(&mut self, key: usize, now: Monotonic) {
+        if let Some(entry) = self.viewers.get_mut(key) {
+            entry.queued = false;
+            self.visit(key, now);
         }
     }
 
@@ -335,15 +339,11 @@ impl Fanout {
         for key in gone {
             self.remove(key, ViewerEnd::Left);
         }
-        let mut left = STEP;
-        while let Some(key) = self.due.pop().filter(|_| left > 0) {
-            left -= 1;
-            if let Some(entry) = self.viewers.get_mut(key) {
-                entry.queued = false;
-                self.visit(key, now);
-            }
+        for _ in 0..STEP {
+            let Some(key) = self.due.pop() else { return full };
+            self.visit_queued(key, now);
         }
-        full
+        true
     }
 
     /// Starts those whose stream has begun, refuses those whose stream has

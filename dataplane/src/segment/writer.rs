@@ -318,6 +318,7 @@ impl ChainWriter {
         if let Some(owner) = owner.filter(|k| k.segment.psi().is_some()) {
             owner.segment.add_join(Join { point, at });
             self.stats.joins += 1;
+            self.window.joinable.store(true, Ordering::Release);
         }
     }
 
