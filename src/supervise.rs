@@ -104,8 +104,8 @@ pub(crate) fn serve(config: &Config) -> Result<ExitCode> {
             play = play_url(address, emulated),
             "serving AceStream content"
         );
-        let status = format!("STATUS=serving on {address}, {} shards, {}", cores.len(), driver.as_str());
-        notify(&[NotifyState::Ready, NotifyState::Custom(&status)]);
+        let status = format!("serving on {address}, {} shards, {}", cores.len(), driver.as_str());
+        notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     };
     millrace_control::run(control, DRAIN_LIMIT, until(shutdown), ready)?;
     if !ending.load(Ordering::Acquire) {

@@ -24,8 +24,14 @@ pub(crate) enum Complaint {
     #[error("{path} = {given}: not allowed; allowed: {allowed} ({at})")]
     Value { path: &'static str, given: String, allowed: String, at: Origin },
     /// A variable of the predecessor that cannot be carried over.
-    #[error("{variable} = {given:?}: cannot become {path}; allowed there: {allowed}")]
-    Predecessor { variable: &'static str, given: String, path: &'static str, allowed: String },
+    #[error("{variable} = {written:?}: becomes {path} = {given}, which is not allowed; allowed: {allowed}")]
+    Predecessor {
+        variable: &'static str,
+        written: String,
+        path: &'static str,
+        given: String,
+        allowed: String,
+    },
     /// A key that nobody reads.
     #[error("{path} = {given}: unknown key; the nearest is {nearest} ({at})")]
     UnknownKey { path: String, given: String, nearest: &'static str, at: Origin },
@@ -51,25 +57,33 @@ impl fmt::Display for Complaints {
     }
 }
 
+/// How far `written` is from a key: somebody who forgets or mistakes the table
+/// still names the key.
+fn distance(written: &str, path: &str) -> (usize, usize) {
+    let name = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let whole = strsim::damerau_levenshtein(written, path);
+    (whole.min(strsim::damerau_levenshtein(&name(written), &name(path)) + 1), whole)
+}
+
 /// The known key that `path` most likely means.
 pub(crate) fn nearest_key(path: &str) -> &'static str {
-    // Somebody who forgets or mistakes the table still names the key.
-    let name = |path: &str| path.rsplit('.').next().map(str::to_owned).unwrap_or_default();
-    let distance = |known: &str| {
-        let whole = strsim::damerau_levenshtein(path, known);
-        (whole.min(strsim::damerau_levenshtein(&name(path), &name(known)) + 1), whole)
-    };
-    KEYS.iter().map(|key| key.path()).min_by_key(|known| distance(known)).unwrap_or_default()
+    KEYS.iter().map(|key| key.path()).min_by_key(|known| distance(path, known)).unwrap_or_default()
 }
 
 /// The known variable that `name` most likely means.
 pub(crate) fn nearest_variable(name: &str) -> String {
-    let own = super::OWN_VARIABLES.iter().map(ToString::to_string);
-    KEYS.iter()
-        .map(|key| variable(key.path()))
-        .chain(own)
-        .min_by_key(|known| strsim::damerau_levenshtein(name, known))
-        .unwrap_or_default()
+    let written = name.trim_start_matches("MILLRACE_").to_ascii_lowercase();
+    // The table's name may be the right one: `streams_lingr`.
+    let dotted = written.replacen('_', ".", 1);
+    let settings = KEYS.iter().map(|key| {
+        let far = distance(&written, key.path()).min(distance(&dotted, key.path()));
+        (far, variable(key.path()))
+    });
+    let own = super::OWN_VARIABLES.iter().map(|own| {
+        let far = strsim::damerau_levenshtein(name, own);
+        ((far, far), (*own).to_owned())
+    });
+    settings.chain(own).min().map(|(_, nearest)| nearest).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -88,7 +102,14 @@ mod tests {
         ] {
             assert_eq!(nearest_key(written), meant, "{written}");
         }
-        assert_eq!(nearest_variable("MILLRACE_LISTEN"), "MILLRACE_SERVER_LISTEN");
-        assert_eq!(nearest_variable("MILLRACE_LOGS"), "MILLRACE_LOG");
+        for (written, meant) in [
+            ("MILLRACE_LISTEN", "MILLRACE_SERVER_LISTEN"),
+            ("MILLRACE_STREAMS_LINGR", "MILLRACE_STREAMS_LINGER"),
+            ("MILLRACE_VIEWERS_PREBUFFERS", "MILLRACE_VIEWERS_PREBUFFER"),
+            ("MILLRACE_ENGINE_PROBE_INTERVAL", "MILLRACE_ENGINES_PROBE_INTERVAL"),
+            ("MILLRACE_CONF", "MILLRACE_CONFIG"),
+        ] {
+            assert_eq!(nearest_variable(written), meant, "{written}");
+        }
     }
 }

@@ -186,12 +186,11 @@ impl Kind for Option<PathBuf> {
         if text.is_empty() {
             return Some(None);
         }
-        let path = PathBuf::from(text);
-        path.is_absolute().then_some(Some(path))
+        Some(Some(PathBuf::from(text)))
     }
 
     fn allowed((): &()) -> String {
-        "an absolute path, or \"\" for none".into()
+        "a path, or \"\" for none".into()
     }
 
     fn to_toml(&self) -> String {

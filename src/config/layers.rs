@@ -11,7 +11,6 @@ use super::{
     complaint::{Complaint, nearest_key, nearest_variable},
     keys::{AnyKey, KEYS, Key, variable},
     kinds::{Given, Kind},
-    predecessor,
 };
 
 /// A configuration file is a page; what is longer is not one.
@@ -24,8 +23,8 @@ pub(crate) enum Origin {
     Default,
     /// A line of the configuration file, counted from 1.
     File { file: Arc<str>, line: usize },
-    /// A variable of the predecessor.
-    Predecessor(&'static str),
+    /// A variable of the predecessor, and its text before it was translated.
+    Predecessor { variable: &'static str, written: String },
     /// One of our variables.
     Variable(String),
     /// A flag.
@@ -38,7 +37,7 @@ impl Origin {
         match self {
             Self::Default => 0,
             Self::File { .. } => 1,
-            Self::Predecessor(_) => 2,
+            Self::Predecessor { .. } => 2,
             Self::Variable(_) => 3,
             Self::Flag(_) => 4,
         }
@@ -50,7 +49,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { file, line } => write!(f, "{file}, line {line}"),
-            Self::Predecessor(name) => write!(f, "variable {name}"),
+            Self::Predecessor { variable, .. } => write!(f, "variable {variable}"),
             Self::Variable(name) => write!(f, "variable {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
         }
@@ -89,19 +88,12 @@ impl Layers {
         for (given, origin) in self.given.get(key.path()).into_iter().flatten() {
             value = key.read(given);
             if value.is_none() {
-                complaints.push(match origin {
-                    Origin::Predecessor(variable) => Complaint::Predecessor {
-                        variable,
-                        given: predecessor::written(given),
-                        path: key.path(),
-                        allowed: key.allowed(),
-                    },
-                    at => Complaint::Value {
-                        path: key.path(),
-                        given: given.to_string(),
-                        allowed: key.allowed(),
-                        at: at.clone(),
-                    },
+                let (path, given, allowed) = (key.path(), given.to_string(), key.allowed());
+                complaints.push(match origin.clone() {
+                    Origin::Predecessor { variable, written } => {
+                        Complaint::Predecessor { variable, written, path, given, allowed }
+                    }
+                    at => Complaint::Value { path, given, allowed, at },
                 });
             }
         }

@@ -142,7 +142,8 @@ impl Layers {
             let bare_port = t.path == "server.listen" && value.starts_with(':');
             let prefix = if bare_port { "0.0.0.0" } else { t.prefix };
             let word = format!("{prefix}{}{}", value.trim(), t.suffix);
-            self.set(t.path, Given::Word(word), Origin::Predecessor(t.variable));
+            let origin = Origin::Predecessor { variable: t.variable, written: value.to_owned() };
+            self.set(t.path, Given::Word(word), origin);
         }
         let meaningless = |name: &str| {
             let translated = TRANSLATIONS.iter().any(|t| t.variable == name);
@@ -151,14 +152,6 @@ impl Layers {
         found.ignored.extend(set.map(|(name, _)| name).filter(|name| meaningless(name)).map(str::to_owned));
         found.ignored.sort_unstable();
         found
-    }
-}
-
-/// How a translated value is shown in a complaint about its variable.
-pub(crate) fn written(given: &Given) -> String {
-    match given {
-        Given::Word(word) => word.clone(),
-        other => other.to_string(),
     }
 }
 

@@ -1,0 +1,557 @@
+//! The real binary, as an operator and as systemd meet it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixDatagram,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The binary with nothing set but what a test sets.
+fn millrace(variables: &[(&str, &str)], args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    command.env_clear().envs(variables.iter().copied()).args(args).stdin(Stdio::null());
+    command
+}
+
+fn output(variables: &[(&str, &str)], args: &[&str]) -> Output {
+    millrace(variables, args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A file that lives as long as the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, content: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+#[test]
+fn each_mistake_is_named_with_its_value_its_place_and_what_is_allowed() {
+    for (name, file, variables, flags, expected) in [
+        (
+            "an unknown key",
+            "[streams]\nlinger = \"1s\"\nlingr = \"1s\"",
+            &[][..],
+            &[][..],
+            "streams.lingr = \"1s\": unknown key; the nearest is streams.linger (FILE, line 3)",
+        ),
+        (
+            "a key outside its table",
+            "listen = \"127.0.0.1:1\"",
+            &[],
+            &[],
+            "listen = \"127.0.0.1:1\": unknown key; the nearest is server.listen (FILE, line 1)",
+        ),
+        (
+            "a value of another type",
+            "\n[engines]\ncapacity = \"3\"",
+            &[],
+            &[],
+            "engines.capacity = \"3\": not allowed; allowed: a whole number from 1 to 20 (FILE, line 3)",
+        ),
+        (
+            "a table in a value's place",
+            "[server.listen]\nport = 1",
+            &[],
+            &[],
+            "server.listen = a table: not allowed; allowed: IP:PORT",
+        ),
+        (
+            "a number out of range",
+            "[viewers]\nmax_laps = 0",
+            &[],
+            &[],
+            "viewers.max_laps = 0: not allowed; allowed: a whole number from 1 to 1000 (FILE, line 2)",
+        ),
+        (
+            "a number beyond 64 bits",
+            "[viewers]\nmax = 99999999999999999999",
+            &[],
+            &[],
+            "viewers.max = 99999999999999999999: not allowed; allowed: a whole number from 1 to 1000000",
+        ),
+        (
+            "a duration without its unit",
+            "[streams]\nlinger = 15",
+            &[],
+            &[],
+            "streams.linger = 15: not allowed; allowed: a duration from 0s to 1day, with its unit",
+        ),
+        (
+            "a size without its unit",
+            "[streams]\nwindow_bytes = \"64\"",
+            &[],
+            &[],
+            "streams.window_bytes = \"64\": not allowed; allowed: a size from 1MiB to 4GiB",
+        ),
+        ("no TOML", "[server\n", &[], &[], "(FILE, line 1)|FILE, line 1: not TOML: "),
+        (
+            "a variable's value",
+            "",
+            &[("MILLRACE_STREAMS_START_BUDGET", "0s")],
+            &[],
+            "streams.start_budget = \"0s\": not allowed; allowed: a duration from 1s to 5m, with its unit, \
+             such as \"500ms\", \"15s\" or \"2m\" (variable MILLRACE_STREAMS_START_BUDGET)",
+        ),
+        (
+            "an unknown variable",
+            "",
+            &[("MILLRACE_LISTEN", "x")],
+            &[],
+            "MILLRACE_LISTEN = \"x\": unknown variable; the nearest is MILLRACE_SERVER_LISTEN",
+        ),
+        (
+            "a variable of the predecessor",
+            "",
+            &[("CHANNEL_SHUTDOWN_DELAY_S", "soon")],
+            &[],
+            "CHANNEL_SHUTDOWN_DELAY_S = \"soon\": becomes streams.linger = \"soons\", which is not allowed; allowed: a duration",
+        ),
+        (
+            "a flag's value",
+            "",
+            &[],
+            &["--engine-capacity", "21"],
+            "engines.capacity = \"21\": not allowed; allowed: a whole number from 1 to 20 (flag --engine-capacity)",
+        ),
+        (
+            "a URL with a path",
+            "",
+            &[],
+            &["--engine", "http://127.0.0.1:6878/ace"],
+            "engines.urls = [\"http://127.0.0.1:6878/ace\"]: not allowed; allowed: at most 500 different URLs",
+        ),
+        (
+            "cores twice",
+            "",
+            &[],
+            &["--cpus", "0,0"],
+            "server.cpus = \"0,0\": not allowed; allowed: \"all\", or cores from 0 to 1023",
+        ),
+        (
+            "real and emulated engines",
+            "",
+            &[],
+            &["--engine", "http://127.0.0.1:6878", "--emulate", "2"],
+            "engines.urls = [\"http://127.0.0.1:6878\"] (flag --engine) and engines.emulate = 2 (flag --emulate): \
+             name real engines or emulate some, not both",
+        ),
+        (
+            "a prebuffer that the window cannot hold",
+            "[streams]\nwindow = \"5s\"",
+            &[("MILLRACE_VIEWERS_PREBUFFER", "5s")],
+            &[],
+            "streams.window = \"5s\" (FILE, line 2) and viewers.prebuffer = \"5s\" \
+             (variable MILLRACE_VIEWERS_PREBUFFER): the window must be longer than the prebuffer",
+        ),
+        (
+            "a limit beyond its buffer",
+            "[viewers]\nsend_buffer = \"64KiB\"",
+            &[],
+            &[],
+            "viewers.send_buffer = \"64KiB\" (FILE, line 2) and viewers.unsent_limit = \"128KiB\" (default): \
+             the send buffer must not be smaller than the unsent limit",
+        ),
+    ] {
+        let file = Scratch::new(&name.replace(' ', "-"), file);
+        let mut args = vec!["serve", "--config", file.path()];
+        args.extend(flags);
+        let output = output(variables, &args);
+        let said = stderr(&output).replace(file.path(), "FILE");
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.starts_with("millrace: the configuration has 1 error\n  "), "{name}: {said}");
+        assert!(expected.split('|').any(|e| said.contains(e)), "{name}: {said}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_even_those_that_a_stronger_source_hides() {
+    let file = Scratch::new("several", "[streams]\nlinger = 1\nwindwo = \"1s\"\n[viewers]\nmax = 0\n");
+    let variables = [("MILLRACE_STREAMS_LINGER", "1s"), ("MILLRACE_NONSENSE", "")];
+    let output = output(&variables, &["config", "print", "--config", file.path(), "--log", "xml"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.starts_with("millrace: the configuration has 5 errors\n"), "{said}");
+    for part in ["streams.linger = 1", "streams.windwo", "viewers.max = 0", "MILLRACE_NONSENSE", "flag --log"]
+    {
+        assert_eq!(said.matches(part).count(), 1, "{part} in {said}");
+    }
+}
+
+#[test]
+fn a_missing_file_and_an_unknown_flag_are_errors_of_the_same_kind() {
+    for (args, expected) in [
+        (&["serve", "--config", "/nonexistent.toml"][..], "/nonexistent.toml: cannot be read: No such file"),
+        (&["config", "check", "/nonexistent.toml"], "/nonexistent.toml: cannot be read: No such file"),
+        (&["serve", "--docker", "x"], "unexpected argument '--docker'"),
+        (&["server"], "unrecognized subcommand"),
+    ] {
+        let output = output(&[], args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(expected), "{args:?}: {}", stderr(&output));
+    }
+}
+
+/// `key = value` lines of printed configuration, without who set them.
+fn values(toml: &str) -> Vec<&str> {
+    let lines = toml.lines().filter(|l| !l.starts_with('#') && !l.is_empty());
+    lines.map(|l| l.split("  # ").next().unwrap()).collect()
+}
+
+#[test]
+fn a_flag_beats_a_variable_beats_the_predecessor_beats_the_file_beats_the_default() {
+    let file = Scratch::new("precedence", "[engines]\ncapacity = 4\nurls = [\"http://a:1\"]\n");
+    let config = ("MILLRACE_CONFIG", file.path());
+    let predecessor = ("MAX_STREAMS_PER_ENGINE", "5");
+    let own = ("MILLRACE_ENGINES_CAPACITY", "6");
+    let flag = ["--engine-capacity", "7", "--emulate", "1"];
+    for (variables, flags, expected) in [
+        (&[][..], &[][..], "capacity = 3\n".to_owned()),
+        (&[config], &[], format!("capacity = 4  # {}, line 2\n", file.path())),
+        (&[config, predecessor], &[], "capacity = 5  # variable MAX_STREAMS_PER_ENGINE\n".into()),
+        (&[config, own, predecessor], &[], "capacity = 6  # variable MILLRACE_ENGINES_CAPACITY\n".into()),
+        (&[config, own, predecessor], &flag, "capacity = 7  # flag --engine-capacity\n".into()),
+        (&[config], &flag, "urls = []\n".into()),
+        (&[config], &flag, "emulate = 1  # flag --emulate\n".into()),
+        (&[config], &[], format!("urls = [\"http://a:1\"]  # {}, line 3\n", file.path())),
+    ] {
+        let mut args = vec!["config", "print"];
+        args.extend(flags);
+        let printed = stdout(&output(variables, &args));
+        assert!(printed.contains(&format!("\n{expected}")), "{expected} not in {printed}");
+    }
+}
+
+#[test]
+fn a_flag_names_another_file_than_the_variable() {
+    let file = Scratch::new("named", "[viewers]\nmax = 11\n");
+    let printed = stdout(&output(
+        &[("MILLRACE_CONFIG", "/nonexistent")],
+        &["config", "print", "--config", file.path()],
+    ));
+    assert!(printed.contains("\nmax = 11"), "{printed}");
+}
+
+#[test]
+fn printed_configuration_reads_back_as_the_same() {
+    let variables = [
+        ("MILLRACE_SERVER_LISTEN", "[::1]:9000"),
+        ("MILLRACE_SERVER_CPUS", "0-1,3"),
+        ("MILLRACE_SERVER_DATA_DIR", "/tmp/a \"b\" \\c # d"),
+        ("MILLRACE_SERVER_LOG", "json"),
+        ("MILLRACE_ENGINES_URLS", "http://a:1,http://[::1]:2"),
+        ("MILLRACE_STREAMS_LINGER", "1h 2m 3s"),
+        ("MILLRACE_STREAMS_WINDOW_BYTES", "1048577B"),
+        ("MILLRACE_STREAMS_PRIVATE_URLS", "true"),
+        ("MILLRACE_VIEWERS_PREBUFFER", "1500ms"),
+    ];
+    let first = stdout(&output(&variables, &["config", "print"]));
+    assert_eq!(first.matches("  # variable MILLRACE_").count(), variables.len());
+    let file = Scratch::new("printed", &first);
+    assert_eq!(stdout(&output(&[], &["config", "check", file.path()])), format!("{}: ok\n", file.path()));
+    let second = stdout(&output(&[], &["config", "print", "--config", file.path()]));
+    assert_eq!(values(&first), values(&second));
+    assert_ne!(values(&first), values(&stdout(&output(&[], &["config", "print"]))));
+}
+
+/// Answers every connection as an engine would.
+fn fake_engine() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let mut head = [0; 4096];
+            if socket.read(&mut head).unwrap() > 0 {
+                let body = r#"{"result":{"version":"3.2.11","code":3021100},"error":null}"#;
+                write!(socket, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn check_finds_what_is_there_and_fails_only_on_what_stops_the_server() {
+    let engine = format!("http://{}", fake_engine());
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = format!("http://{dead}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let tmp = env!("CARGO_TARGET_TMPDIR");
+    let free = "127.0.0.1:0";
+    for (name, args, code, expected) in [
+        (
+            "an engine",
+            &["--listen", free, "--engine", &engine][..],
+            0,
+            format!("ok    engine: {engine} runs AceStream 3.2.11\n"),
+        ),
+        (
+            "a dead engine",
+            &["--listen", free, "--engine", &dead],
+            1,
+            format!("fail  engine: {dead}: Connection refused"),
+        ),
+        (
+            "an address in use",
+            &["--listen", &taken],
+            1,
+            format!("fail  address: {taken}: Address already in use"),
+        ),
+        (
+            "a data directory",
+            &["--listen", free, "--data-dir", tmp],
+            0,
+            format!("ok    data directory: {tmp} is writable\n"),
+        ),
+        (
+            "no data directory",
+            &["--listen", free, "--data-dir", "/nonexistent"],
+            1,
+            "fail  data directory: /nonexistent: No such file".into(),
+        ),
+        (
+            "a core that is not there",
+            &["--listen", free, "--cpus", "1023"],
+            1,
+            "fail  cores: server.cpus names cores [1023]".into(),
+        ),
+    ] {
+        let mut all = vec!["check"];
+        all.extend(args);
+        let text = output(&[], &all);
+        let found = String::from_utf8(text.stdout).unwrap();
+        assert_eq!(text.status.code(), Some(code), "{name}: {found}");
+        assert!(found.contains(&expected), "{name}: {found}");
+        let form = |l: &str| {
+            ["ok    ", "warn  ", "fail  "].iter().any(|level| l.starts_with(level)) && l.contains(": ")
+        };
+        assert!(found.lines().all(form), "{name}: {found}");
+
+        all.push("--json");
+        let json = output(&[], &all);
+        assert_eq!(json.status.code(), Some(code), "{name}");
+        let json: Vec<serde_json::Value> = serde_json::from_slice(&json.stdout).unwrap();
+        assert_eq!(json.len(), found.lines().count(), "{name}");
+        for finding in json {
+            assert!(["ok", "warn", "fail"].contains(&finding["level"].as_str().unwrap()), "{finding}");
+            assert_eq!(finding["level"] == "ok", finding["remedy"].is_null(), "{finding}");
+        }
+    }
+}
+
+/// A running server, ended by its id when the test ends.
+struct Server {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Server {
+    fn start(variables: &[(&str, &str)], args: &[&str]) -> Self {
+        let mut child = millrace(variables, &[&["serve", "--listen", "127.0.0.1:0"], args].concat())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pipe = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || pipe.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    /// The next line that contains `part`.
+    fn line(&mut self, part: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left);
+            let line = line.unwrap_or_else(|_| panic!("no line with {part:?} after {:#?}", self.seen));
+            self.seen.push(line.clone());
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end and says how long it took.
+    fn ended(&mut self, limit: Duration) -> (std::process::ExitStatus, Duration) {
+        let asked = Instant::now();
+        while asked.elapsed() < limit {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status, asked.elapsed());
+            }
+            // There is no waiting for a child with a deadline; the limit above is one.
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("still running after {limit:?}: {:#?}", self.lines.try_iter().collect::<Vec<_>>());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn field<'l>(line: &'l str, name: &str) -> &'l str {
+    let (_, rest) = line.split_once(&format!(" {name}=")).unwrap_or_else(|| panic!("no {name} in {line}"));
+    match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split('"').next().unwrap(),
+        None => rest.split(' ').next().unwrap(),
+    }
+}
+
+#[test]
+#[ignore = "needs shards that listen"]
+fn the_start_line_names_what_serves_and_a_url_that_plays_and_a_signal_ends_it_in_time() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Server::start(&[], &["--emulate", "2"]);
+        let line = server.line(" address=");
+        assert!(line.contains(" INFO "), "{line}");
+        assert!(!line.contains('\u{1b}'), "colours in a pipe: {line}");
+        let address: SocketAddr = field(&line, "address").parse().unwrap();
+        assert_ne!(address.port(), 0);
+        assert!(["io_uring", "epoll"].contains(&field(&line, "driver")), "{line}");
+        assert_eq!(field(&line, "engines"), "2 of 2 emulated ready");
+
+        let play = field(&line, "play").strip_prefix(&format!("http://{address}")).unwrap();
+        let mut player = TcpStream::connect(address).unwrap();
+        player.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+        write!(player, "GET {play} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut start = [0; 4096];
+        player.read_exact(&mut start).unwrap();
+        let start = String::from_utf8_lossy(&start);
+        assert!(start.starts_with("HTTP/1.1 200 "), "{start}");
+        assert!(start.contains("\r\n\r\nG"), "no transport stream packet after the head");
+
+        server.signal(signal);
+        let (status, took) = server.ended(Duration::from_secs(3));
+        assert_eq!(status.code(), Some(0), "{status}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
+#[test]
+fn json_lines_carry_the_same_fields() {
+    let mut server = Server::start(&[], &["--emulate", "1", "--log", "json"]);
+    let line = server.line("\"address\"");
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["level"], "INFO");
+    assert!(line["address"].as_str().unwrap().parse::<SocketAddr>().is_ok(), "{line}");
+}
+
+#[test]
+#[ignore = "needs shards that listen"]
+fn systemd_hears_of_the_start_of_every_healthy_moment_and_of_the_end() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("notify-{}", std::process::id()));
+    fs::remove_file(&path).ok();
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    let hear = |expected: &str| {
+        let mut heard = Vec::new();
+        let mut datagram = [0; 1024];
+        while !heard.iter().any(|line| line == expected) {
+            let count =
+                socket.recv(&mut datagram).unwrap_or_else(|_| panic!("no {expected} after {heard:?}"));
+            // One datagram at a time, whole: what belongs together comes together.
+            heard.extend(String::from_utf8_lossy(&datagram[..count]).lines().map(str::to_owned));
+        }
+        heard
+    };
+    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
+    let mut server = Server::start(&variables, &["--emulate", "1"]);
+    let heard = hear("READY=1");
+    assert!(heard.iter().any(|line| line.starts_with("STATUS=serving on 127.0.0.1:")), "{heard:?}");
+    hear("WATCHDOG=1");
+    hear("WATCHDOG=1");
+    server.signal(Signal::TERM);
+    hear("STOPPING=1");
+    assert_eq!(server.ended(Duration::from_secs(3)).0.code(), Some(0));
+    fs::remove_file(&path).ok();
+}
+
+#[test]
+fn what_the_predecessor_understood_is_named_in_one_line() {
+    let variables = [("PROXY_PREBUFFER_SECONDS", "4"), ("MIN_REPLICAS", "2"), ("API_KEY", "secret")];
+    let mut server = Server::start(&variables, &["--emulate", "1"]);
+    let line = server.line("variables of the predecessor");
+    assert_eq!(field(&line, "understood"), "PROXY_PREBUFFER_SECONDS as viewers.prebuffer");
+    assert_eq!(field(&line, "ignored"), "API_KEY, MIN_REPLICAS");
+    assert!(!line.contains("secret"), "{line}");
+}
+
+#[test]
+fn what_keeps_the_server_from_starting_is_said_in_one_line() {
+    for (name, args, expected) in [
+        (
+            "a name that does not resolve",
+            &["--listen", "127.0.0.1:0", "--engine", "http://engine.invalid:6878"][..],
+            "cannot resolve the engine http://engine.invalid:6878: ",
+        ),
+        (
+            "one engine by two names",
+            &["--listen", "127.0.0.1:0", "--engine", "http://127.0.0.1:1", "--engine", "http://127.1:1"],
+            "the engines http://127.0.0.1:1 and http://127.1:1 are both at 127.0.0.1:1",
+        ),
+        ("a core that is not there", &["--cpus", "1023"], "server.cpus names cores [1023], but"),
+    ] {
+        let output = output(&[], &[&["serve"], args].concat());
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let said = stderr(&output);
+        let last = said.lines().last().unwrap();
+        assert!(last.starts_with("millrace: ") && last.contains(expected), "{name}: {said}");
+    }
+}
+
+#[test]
+#[ignore = "needs shards that listen"]
+fn an_address_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let output = output(&[], &["serve", "--listen", &taken, "--emulate", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!("millrace: cannot listen on {taken}: Address already in use");
+    assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    assert_eq!(stdout(&output(&[], &["version"])), format!("millrace {}\n", env!("CARGO_PKG_VERSION")));
+}
