@@ -7,7 +7,7 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use crate::signed::{NULL_PID, PACKET_BYTES};
+use crate::signed::{NULL_PID, PACKET_BYTES, time_stamp};
 
 /// Length of the clip in ticks of 27 MHz: 12.8 s.
 const LAP_TICKS: u64 = 27_000_000 * 128 / 10;
@@ -77,11 +77,8 @@ pub(crate) fn write(n: u64, p: &mut [u8; PACKET_BYTES]) {
     }
     for at in patch.stamps.into_iter().filter(|&at| at != 0) {
         let stamp = (read_stamp(&p[at..]) + stamps_on) % STAMP_MODULUS;
-        p[at] = p[at] & 0xf1 | (((stamp >> 30) & 7) << 1) as u8;
-        p[at + 1] = ((stamp >> 22) & 0xff) as u8;
-        p[at + 2] = (((stamp >> 15) & 0x7f) << 1) as u8 | 1;
-        p[at + 3] = ((stamp >> 7) & 0xff) as u8;
-        p[at + 4] = ((stamp & 0x7f) << 1) as u8 | 1;
+        let moved = time_stamp(p[at] & 0xf0, stamp);
+        p[at..at + 5].copy_from_slice(&moved);
     }
 }
 

@@ -58,8 +58,8 @@ impl Request {
         let target = first.next().unwrap_or("");
         // An absolute target is as good as a path.
         let target = match target.split_once("://") {
-            Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
-            None => target,
+            Some((scheme, rest)) if !scheme.contains('/') => rest.find('/').map_or("/", |at| &rest[at..]),
+            _ => target,
         };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let pair = |p: &str| {
@@ -85,7 +85,7 @@ fn decode(text: &str) -> String {
         let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
         match (b, digit(ahead.next()), digit(ahead.next())) {
             (b'%', Some(high), Some(low)) => {
-                out.push((high << 4 | low) as u8);
+                out.push(((high << 4 | low) & 0xff) as u8);
                 bytes = ahead;
             }
             (b'+', ..) => out.push(b' '),
@@ -285,6 +285,7 @@ mod tests {
             ("GET", "GET", "", None),
             ("", "", "", None),
             ("GET http://h HTTP/1.0", "GET", "/", None),
+            ("GET /a?url=http://x/&id=2 HTTP/1.1", "GET", "/a", Some("2")),
             ("GET /%zz?%=% HTTP/1.1", "GET", "/%zz", None),
         ] {
             let r = Request::parse(head.as_bytes());

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! two video frames: 2F packets       F = floor(rate × 40 ms / 1504 bit)
-//!   0    1    2      3     4 … F-1   F      F+1   F+2 … 2F-1
+//!   0    1    2      3     4 … F+1   F+2    F+3   F+4 … 2F-1
 //!   PAT  PMT  video  audio video …   video  audio video …
 //!             PCR                    PCR
 //! ```
@@ -20,6 +20,7 @@ mod packet;
 mod report;
 mod verify;
 
+pub(crate) use packet::time_stamp;
 pub use packet::{Broadcast, packet};
 pub use report::Report;
 pub use verify::Verifier;

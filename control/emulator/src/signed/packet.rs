@@ -121,9 +121,9 @@ impl Broadcast {
             1 => (Kind::Pmt, pair),
             2 => (Kind::VideoStart { random_access: pair % PAIRS_PER_GROUP == 0 }, videos),
             3 => (Kind::Audio, 2 * pair),
-            _ if at < frame => (Kind::Video, videos + at - 3),
-            _ if at == frame => (Kind::VideoStart { random_access: false }, videos + frame - 3),
-            _ if at == frame + 1 => (Kind::Audio, 2 * pair + 1),
+            _ if at < frame + 2 => (Kind::Video, videos + at - 3),
+            _ if at == frame + 2 => (Kind::VideoStart { random_access: false }, videos + frame - 1),
+            _ if at == frame + 3 => (Kind::Audio, 2 * pair + 1),
             _ => (Kind::Video, videos + at - 4),
         }
     }
@@ -267,18 +267,23 @@ fn pcr(ticks: u64) -> [u8; 6] {
     [b[2], b[3], b[4], b[5], b[6], b[7]]
 }
 
+/// A PTS or DTS in 90 kHz behind its four bit prefix, the high half of
+/// `prefix`. Source: ISO/IEC 13818-1 §2.4.3.6.
+pub(crate) fn time_stamp(prefix: u8, ticks: u64) -> [u8; 5] {
+    [
+        prefix | 1 | ((ticks >> 29) & 0x0e) as u8,
+        ((ticks >> 22) & 0xff) as u8,
+        1 | ((ticks >> 14) & 0xfe) as u8,
+        ((ticks >> 7) & 0xff) as u8,
+        1 | ((ticks << 1) & 0xfe) as u8,
+    ]
+}
+
 /// A PES header with a PTS in 90 kHz; returns where it ends. Source: ISO/IEC
 /// 13818-1 §2.4.3.6.
 fn pes_header(p: &mut [u8; PACKET_BYTES], at: usize, stream: u8, length: u8, pts: u64) -> usize {
-    let stamp = [
-        0x21 | (((pts >> 30) & 7) << 1) as u8,
-        ((pts >> 22) & 0xff) as u8,
-        (((pts >> 15) & 0x7f) << 1) as u8 | 1,
-        ((pts >> 7) & 0xff) as u8,
-        ((pts & 0x7f) << 1) as u8 | 1,
-    ];
     p[at..at + 9].copy_from_slice(&[0, 0, 1, stream, 0, length, 0x84, 0x80, 5]);
-    p[at + 9..at + 14].copy_from_slice(&stamp);
+    p[at + 9..at + 14].copy_from_slice(&time_stamp(0x20, pts));
     at + 14
 }
 
