@@ -1,1 +1,51 @@
-//! Under construction.
+//! An AceStream engine emulator: hundreds of engines in one process, with the
+//! HTTP interface, the timing and the faults of real ones.
+//!
+//! [`Emulator::start`] runs a fleet on a thread of its own. How an engine
+//! behaves towards a content is chosen in this order: what was set for the
+//! content ([`Emulator::set_scenario`]), what its id says ([`ContentId`]), what
+//! was set for the engine ([`Emulator::set_engine_scenario`]), healthy.
+//!
+//! A [`Scenario`] is a row of a catalogue; its [`Behaviour`] is one choice for
+//! each phase of an engine's work, and the code of a phase looks at its own
+//! choice only. So a new scenario is a row, and at most a new choice.
+//!
+//! What is played is a pure function of infohash and time, equal on every
+//! engine, and comes in two kinds ([`Content`]): a real programme for players
+//! and decoders, and a signed broadcast whose every packet [`signed::Verifier`]
+//! can prove to be there, once, in order, and whole.
+#![forbid(unsafe_code)]
+
+mod behaviour;
+mod catalogue;
+mod cli;
+mod clip;
+mod config;
+mod content_id;
+mod control;
+mod counters;
+mod emulator;
+mod engine;
+mod fleet;
+mod http;
+mod play;
+mod pump;
+mod rng;
+mod scenario;
+mod serve;
+mod session;
+pub mod signed;
+mod source;
+mod start;
+
+pub use behaviour::{
+    Accept, At, BadJson, Behaviour, Body, Cut, Damage, Delivery, Framing, Head, Lookup, Ready, Start,
+    StartAnswer, Stop, Urls,
+};
+pub use cli::cli;
+pub use config::{EmulatorConfig, Profile, Timing};
+pub use content_id::{ContentId, NotCoded, infohash_of};
+pub use counters::{ContentCounters, Counters, Misuse, PathKind};
+pub use emulator::{Emulator, EmulatorError};
+pub use scenario::{Scenario, ScenarioError};
+pub use source::{Content, DefaultContent, broadcast_of};

@@ -1,0 +1,259 @@
+//! What a scenario is made of: one choice for each phase of an engine's work.
+
+use std::time::Duration;
+
+use crate::Content;
+
+/// How an engine behaves towards one content, phase by phase. The default is
+/// healthy in every phase.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behaviour {
+    /// What meets a new connection or, for a single content, its start.
+    pub accept: Accept,
+    /// Every path answers `500 Internal Server Error`.
+    pub all_500: bool,
+    /// What is played instead of what the id says.
+    pub content: Option<Content>,
+    /// How ids lead to infohashes.
+    pub lookup: Lookup,
+    /// The start call.
+    pub start: Start,
+    /// Which host the engine's URLs carry.
+    pub urls: Urls,
+    /// What the playback address does while the session is not ready.
+    pub ready: Ready,
+    /// Redirects do not end: the body is announced by nothing and never comes.
+    pub redirect_held: bool,
+    /// The head of the byte stream.
+    pub head: Head,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// What the body is.
+    pub body: Body,
+    /// When the bytes come.
+    pub delivery: Delivery,
+    /// What happens to the packets.
+    pub damage: Damage,
+    /// The stop command.
+    pub stop: Stop,
+}
+
+/// What meets a new connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Accept {
+    /// It is served.
+    #[default]
+    Serve,
+    /// The port does not listen. For a single content: RST at its start.
+    Refuse,
+    /// RST at once.
+    Reset,
+    /// It is accepted and read, and never answered.
+    Hang,
+}
+
+/// How ids lead to infohashes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lookup {
+    /// Each id has its infohash.
+    #[default]
+    Usual,
+    /// Only `infohash=` finds the content at first; ten minutes after that,
+    /// `id=` does so too.
+    OnlyInfohash,
+}
+
+/// The start call: when it is answered, and with what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// Time to the answer; `None` is what [`crate::Timing`] says.
+    pub delay: Option<Duration>,
+    /// The answer.
+    pub answer: StartAnswer,
+}
+
+/// What a start is answered with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartAnswer {
+    /// A session.
+    #[default]
+    Session,
+    /// `failed to load content`, or another text, in an answer of status 200.
+    Error(&'static str),
+    /// An error for want of an option of the account.
+    MissingOption,
+    /// Something that is no proper answer.
+    Bad(BadJson),
+    /// Nothing, for ever.
+    Hang,
+}
+
+/// Kinds of improper start answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadJson {
+    /// A good answer cut in the middle.
+    Truncated,
+    /// `Internal Server Error, couldn't find resource` with status 500.
+    Internal,
+    /// An HTML page.
+    Html,
+    /// A good answer wrapped in a call.
+    Jsonp,
+    /// `{"response": {}, "error": null}`.
+    EmptyResponse,
+    /// A response without `playback_url`.
+    NoPlaybackUrl,
+    /// Numbers as strings; the session is good.
+    StringNumbers,
+    /// Keys nobody knows; the session is good.
+    UnknownKeys,
+    /// Five megabytes of JSON.
+    Huge,
+    /// No byte of body.
+    EmptyBody,
+}
+
+impl BadJson {
+    /// All kinds with their names.
+    pub const ALL: [(&'static str, Self); 10] = [
+        ("truncated", Self::Truncated),
+        ("internal", Self::Internal),
+        ("html", Self::Html),
+        ("jsonp", Self::Jsonp),
+        ("empty-response", Self::EmptyResponse),
+        ("no-playback-url", Self::NoPlaybackUrl),
+        ("string-numbers", Self::StringNumbers),
+        ("unknown-keys", Self::UnknownKeys),
+        ("huge", Self::Huge),
+        ("empty-body", Self::EmptyBody),
+    ];
+}
+
+/// Which host the engine's URLs carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Urls {
+    /// That of the request.
+    #[default]
+    Asked,
+    /// This authority, scheme included.
+    Fixed(&'static str),
+}
+
+/// What the playback address does while the session is not ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ready {
+    /// Silence for the prebuffer time, then the redirect.
+    #[default]
+    Hold,
+    /// The same, with this as the time since the start.
+    HoldFor(Duration),
+    /// Status 500 at once, every time until this long after the start.
+    ErrorsFor(Duration),
+    /// The session fails this long after the start: stat says `err`, the
+    /// address 500 `failed to start`, and two seconds later it is unknown.
+    FailsAfter(Duration),
+    /// Silence for ever.
+    Never,
+}
+
+/// The head of the byte stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Head {
+    /// As a healthy engine sends it.
+    #[default]
+    Usual,
+    /// The first so many reads of a session: the head, then FIN.
+    EmptyFirst(u32),
+    /// Two status lines in a row.
+    DoubleStatus,
+    /// So many header lines more.
+    ManyLines(u32),
+    /// One header line of so many bytes.
+    LongLine(u32),
+    /// One byte of the head at a time, this far apart.
+    Trickle(Duration),
+}
+
+/// How the body is delimited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// By the end of the connection.
+    #[default]
+    Close,
+    /// In chunks.
+    Chunked {
+        /// Payload of a chunk, in bytes.
+        size: u32,
+        /// With chunk extensions, and trailers at the end.
+        adorned: bool,
+    },
+}
+
+/// What the body is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Body {
+    /// The programme.
+    #[default]
+    Programme,
+    /// A text, then the end.
+    Text(&'static str),
+}
+
+/// A point in a stream's delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// After so many bytes of the body.
+    Bytes(u32),
+    /// So long after the head was sent.
+    Time(Duration),
+}
+
+/// When the bytes come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Stream time at line speed; `None` is what [`crate::Timing`] says.
+    pub burst: Option<Duration>,
+    /// Silence after the burst.
+    pub quiet: Duration,
+    /// So many bytes at a time, this far apart, instead of the broadcast's pace.
+    pub trickle: Option<(u32, Duration)>,
+    /// Silence from here on for so long, or for ever; then the rest at line
+    /// speed. The stat shows a starved session.
+    pub stall: Option<(At, Option<Duration>)>,
+    /// The end.
+    pub cut: Option<Cut>,
+    /// Bytes are written in pieces of odd sizes, one segment each.
+    pub odd_writes: bool,
+}
+
+/// The end of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Where.
+    pub at: At,
+    /// With RST instead of FIN.
+    pub reset: bool,
+    /// Inside a packet: 100 bytes of it are sent.
+    pub in_packet: bool,
+}
+
+/// What happens to the packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Bytes missing of the first packet.
+    pub skip: u8,
+    /// Random bytes inserted after every 500 packets.
+    pub garbage: u32,
+}
+
+/// The stop command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// It stops and says so.
+    #[default]
+    Usual,
+    /// It answers only after this; nothing stops before.
+    Hang(Duration),
+    /// It answers 500 and stops nothing.
+    Error,
+}

@@ -1,0 +1,309 @@
+//! One emulated engine: its scenarios, sessions, counters and event log.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    Behaviour, Content, ContentId, Counters, Profile, Scenario, Timing,
+    counters::ContentCounters,
+    rng::{Rng, forty_hex, md5_hex},
+    session::{Ended, Phase, Session},
+    source::Source,
+};
+
+const MAX_SESSIONS: usize = 1024;
+const MAX_PIDS: usize = 65_536;
+const MAX_KNOWN: usize = 65_536;
+const MAX_SCENARIOS: usize = 65_536;
+const MAX_EVENTS: usize = 4096;
+
+/// What a whole engine is doing, as its connections are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// Rises when the engine is killed: older connections get RST.
+    pub(crate) generation: u64,
+    pub(crate) alive: bool,
+    pub(crate) paused: bool,
+}
+
+pub(crate) struct Engine {
+    pub(crate) index: usize,
+    pub(crate) profile: Profile,
+    pub(crate) timing: Timing,
+    pub(crate) default_content: Content,
+    /// Behind the broadcast by this.
+    pub(crate) lag: Duration,
+    pub(crate) life: watch::Sender<Life>,
+    state: Mutex<State>,
+}
+
+pub(crate) struct State {
+    pub(crate) rng: Rng,
+    scenario: Option<Scenario>,
+    by_content: BTreeMap<String, Scenario>,
+    pub(crate) sessions: Vec<Session>,
+    next_session: u64,
+    /// Infohashes met, and when they were first loaded by infohash.
+    known: BTreeMap<String, Instant>,
+    pids: BTreeSet<u64>,
+    pub(crate) counters: Counters,
+    pub(crate) spare: ContentCounters,
+    events: VecDeque<String>,
+    pub(crate) connections: usize,
+}
+
+/// What a start asks for.
+pub(crate) struct Wanted {
+    pub(crate) asked: String,
+    pub(crate) infohash: String,
+    pub(crate) content: Content,
+    pub(crate) behaviour: Behaviour,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        index: usize,
+        profile: Profile,
+        timing: Timing,
+        default_content: Content,
+        seed: u64,
+    ) -> Self {
+        let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_01b3) ^ u64::try_from(index).unwrap_or(0));
+        let lag = rng.up_to(timing.lag);
+        Self {
+            index,
+            profile,
+            timing,
+            default_content,
+            lag,
+            life: watch::Sender::new(Life { generation: 0, alive: true, paused: false }),
+            state: Mutex::new(State {
+                rng,
+                scenario: None,
+                by_content: BTreeMap::new(),
+                sessions: Vec::new(),
+                next_session: 0,
+                known: BTreeMap::new(),
+                pids: BTreeSet::new(),
+                counters: Counters::default(),
+                spare: ContentCounters::default(),
+                events: VecDeque::new(),
+                connections: 0,
+            }),
+        }
+    }
+
+    /// The state; held for moments only, never across an await.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_scenario(&self, content: Option<&str>, scenario: Scenario) {
+        let mut state = self.state();
+        match content {
+            None => state.scenario = Some(scenario),
+            Some(id) => {
+                let id = id.to_ascii_lowercase();
+                if state.by_content.len() < MAX_SCENARIOS || state.by_content.contains_key(&id) {
+                    state.by_content.insert(id, scenario);
+                }
+            }
+        }
+    }
+
+    /// How the engine as a whole behaves.
+    pub(crate) fn behaviour(&self) -> Behaviour {
+        self.state().scenario.unwrap_or_default().behaviour()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let mut state = self.state();
+        state.sweep(Instant::now(), &self.timing);
+        let mut counters = state.counters.clone();
+        counters.open_sessions = u64::try_from(state.sessions.len()).unwrap_or(u64::MAX);
+        counters
+    }
+
+    pub(crate) fn events(&self) -> Vec<String> {
+        self.state().events.iter().cloned().collect()
+    }
+
+    /// Forgets all sessions, as a process that ends does.
+    pub(crate) fn forget_sessions(&self) {
+        let mut state = self.state();
+        state.sessions.clear();
+        state.known.clear();
+    }
+}
+
+/// The key of a player: MD5 of its address as text when it gave no pid.
+pub(crate) fn player_key(pid: Option<&str>, peer: IpAddr) -> String {
+    match pid {
+        None => md5_hex(peer.to_canonical().to_string()),
+        Some(pid) => md5_hex(format!("player {pid}")),
+    }
+}
+
+impl State {
+    /// What is played for an id or infohash, and how: what was set for the
+    /// content, else what its code says, else what was set for the engine.
+    pub(crate) fn wanted(&self, asked: &str, infohash: &str, default_content: Content) -> Wanted {
+        let code = ContentId::decode(asked).or_else(|| ContentId::decode(infohash));
+        let set = |id: &str| self.by_content.get(id).copied();
+        let scenario = set(&asked.to_ascii_lowercase())
+            .or_else(|| set(infohash))
+            .or_else(|| code.map(|c| c.scenario()).filter(|s| *s != Scenario::healthy()))
+            .or(self.scenario)
+            .unwrap_or_default();
+        let behaviour = scenario.behaviour();
+        let content = behaviour.content.or(code.map(|c| c.content())).unwrap_or(default_content);
+        Wanted { asked: asked.to_owned(), infohash: infohash.to_owned(), content, behaviour }
+    }
+
+    pub(crate) fn log(&mut self, event: String) {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    /// Forgets sessions that are over.
+    pub(crate) fn sweep(&mut self, now: Instant, timing: &Timing) {
+        self.sessions.retain(|s| {
+            let keep = s.phase(now, timing) != Phase::Over;
+            if !keep {
+                s.ended.send_replace(Ended::Closed);
+            }
+            keep
+        });
+    }
+
+    /// Notes that `infohash` was loaded; true when it was known before.
+    pub(crate) fn learn(&mut self, infohash: &str, now: Instant) -> bool {
+        if self.known.contains_key(infohash) {
+            return true;
+        }
+        if self.known.len() < MAX_KNOWN {
+            self.known.insert(infohash.to_owned(), now);
+        }
+        false
+    }
+
+    /// Whether `infohash` was loaded within the last ten minutes.
+    pub(crate) fn is_fresh(&self, infohash: &str, now: Instant) -> bool {
+        self.known.get(infohash).is_some_and(|&at| now - at < Duration::from_secs(600))
+    }
+
+    /// Counts what a start should not have done.
+    pub(crate) fn judge_start(&mut self, pid: Option<&str>, key: &str, infohash: &str) {
+        match pid {
+            None => self.counters.misuse.missing_pid += 1,
+            Some(pid) => {
+                let number = crate::rng::number_of(pid);
+                if self.pids.contains(&number) {
+                    self.counters.misuse.repeated_pid += 1;
+                } else if self.pids.len() < MAX_PIDS {
+                    self.pids.insert(number);
+                }
+            }
+        }
+        if self.sessions.iter().any(|s| s.infohash == infohash && s.key != key) {
+            self.counters.misuse.start_while_playing += 1;
+        }
+    }
+
+    /// The session of a player and a content, made if there is none. None when
+    /// there are too many.
+    pub(crate) fn open(
+        &mut self,
+        engine: &Engine,
+        wanted: Wanted,
+        key: &str,
+        now: Instant,
+    ) -> Option<&Session> {
+        self.sweep(now, &engine.timing);
+        let same = |s: &Session| s.infohash == wanted.infohash && s.key == key;
+        if let Some(at) = self.sessions.iter().position(same) {
+            self.sessions[at].last_active = now;
+            return self.sessions.get(at);
+        }
+        // A player watches one content; 3.2.3 gives a content one player.
+        self.end(|s| s.key == key);
+        if engine.profile == Profile::V3_2_3 {
+            self.end(|s| s.infohash == wanted.infohash);
+        }
+        if self.sessions.len() >= MAX_SESSIONS {
+            return None;
+        }
+        let number = self.next_session;
+        self.next_session += 1;
+        let random = self.rng.next();
+        let session = Session {
+            number,
+            source: Source::new(wanted.content, &wanted.infohash),
+            key: key.to_owned(),
+            ticket: format!("0.{:010}", self.rng.below(10_000_000_000)),
+            playback_id: forty_hex(&format!("{random:x}")),
+            behaviour: wanted.behaviour,
+            started: now,
+            last_active: now,
+            holders: 0,
+            has_reader: false,
+            reads: 0,
+            stalled: None,
+            ended: watch::Sender::new(Ended::Not),
+            asked: wanted.asked,
+            infohash: wanted.infohash,
+        };
+        self.log(format!(
+            "session {number} {} {} {} {}",
+            session.infohash, session.key, session.ticket, session.playback_id
+        ));
+        self.sessions.push(session);
+        let open = u64::try_from(self.sessions.len()).unwrap_or(u64::MAX);
+        self.counters.peak_sessions = self.counters.peak_sessions.max(open);
+        self.sessions.last()
+    }
+
+    /// Ends the sessions that `which` picks; their readers see the end.
+    pub(crate) fn end(&mut self, which: impl Fn(&Session) -> bool) {
+        let mut ended = Vec::new();
+        self.sessions.retain(|s| {
+            let goes = which(s);
+            if goes {
+                s.ended.send_replace(Ended::Closed);
+                ended.push(s.number);
+            }
+            !goes
+        });
+        for number in ended {
+            self.log(format!("end {number}"));
+        }
+    }
+
+    pub(crate) fn session(&mut self, number: u64) -> Option<&mut Session> {
+        self.sessions.iter_mut().find(|s| s.number == number)
+    }
+
+    /// The session that `which` picks, behaving as its content is now set to.
+    pub(crate) fn find(
+        &mut self,
+        engine: &Engine,
+        now: Instant,
+        which: impl Fn(&Session) -> bool,
+    ) -> Option<&mut Session> {
+        self.sweep(now, &engine.timing);
+        let at = self.sessions.iter().position(which)?;
+        let s = &self.sessions[at];
+        let behaviour = self.wanted(&s.asked, &s.infohash, engine.default_content).behaviour;
+        let session = self.sessions.get_mut(at)?;
+        session.behaviour = behaviour;
+        Some(session)
+    }
+}

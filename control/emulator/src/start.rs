@@ -1,0 +1,246 @@
+//! The start call: which content is meant, and what it is answered.
+
+use std::{net::IpAddr, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    BadJson, Behaviour,
+    behaviour::{Accept, Lookup, StartAnswer},
+    engine::{Engine, player_key},
+    http::{Conn, Request, answer},
+    infohash_of,
+    rng::forty_hex,
+    serve::{Next, internal_error, origin, plain_500, redirect, send, send_json},
+};
+
+/// How a content was named. The order is that in which selectors count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Selector {
+    ContentId,
+    Infohash,
+    Url,
+    Magnet,
+    TransportFile,
+}
+
+/// The selector that counts, its value and the infohash it leads to; no
+/// infohash when it is no id at all.
+fn selected(request: &Request) -> Option<(Selector, String, Option<String>)> {
+    let is_hash = |v: &str| v.len() == 40 && v.bytes().all(|b| b.is_ascii_hexdigit());
+    let by_query = [
+        (Selector::ContentId, "content_id"),
+        (Selector::ContentId, "id"),
+        (Selector::Infohash, "infohash"),
+        (Selector::Url, "url"),
+        (Selector::Magnet, "magnet"),
+    ]
+    .into_iter()
+    .find_map(|(selector, name)| Some((selector, request.parameter(name)?.to_owned())));
+    let (selector, value) = match by_query {
+        Some(found) => found,
+        None => {
+            let body: Value = serde_json::from_slice(&request.body).ok()?;
+            let file = body.get("transport_file_data")?.as_str().filter(|f| !f.is_empty())?;
+            (Selector::TransportFile, forty_hex(file))
+        }
+    };
+    let infohash = match selector {
+        Selector::ContentId => is_hash(&value).then(|| infohash_of(&value)),
+        Selector::Infohash => is_hash(&value).then(|| value.to_ascii_lowercase()),
+        Selector::Url | Selector::TransportFile => Some(forty_hex(&value)),
+        Selector::Magnet => {
+            let hash = value.split_once("btih:").and_then(|(_, rest)| rest.get(..40));
+            Some(hash.filter(|h| is_hash(h)).map_or_else(|| forty_hex(&value), str::to_ascii_lowercase))
+        }
+    };
+    Some((selector, value, infohash))
+}
+
+pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
+    let Some((selector, value, infohash)) = selected(request) else {
+        return internal_error(engine, conn).await;
+    };
+    let is_json = request.parameter("format") == Some("json");
+    let pid = request.parameter("pid").or_else(|| request.parameter("sid"));
+    let player = Player { pid, peer: conn.peer.ip() };
+    let Some(infohash) = infohash else {
+        conn.wait(engine.timing.start_failure).await;
+        return refuse(engine, conn, is_json, "failed to load content", None).await;
+    };
+    let (behaviour, delay) = begin(engine, &player, selector, &value, &infohash);
+    match behaviour.accept {
+        Accept::Serve => {}
+        Accept::Refuse | Accept::Reset => return Next::Reset,
+        Accept::Hang => return hang(conn).await,
+    }
+    if behaviour.all_500 {
+        return internal_error(engine, conn).await;
+    }
+    if behaviour.start.answer == StartAnswer::Hang {
+        return hang(conn).await;
+    }
+    if !conn.wait(delay).await {
+        return Next::Close;
+    }
+    let not_found = behaviour.lookup == Lookup::OnlyInfohash
+        && selector == Selector::ContentId
+        && !engine.state().is_fresh(&infohash, Instant::now());
+    match behaviour.start.answer {
+        _ if not_found => refuse(engine, conn, is_json, "failed to load content", None).await,
+        StartAnswer::Error(text) => refuse(engine, conn, is_json, text, None).await,
+        StartAnswer::MissingOption => {
+            let reason = json!({"reason": "missing_option", "option": "proxyServer"});
+            refuse(engine, conn, is_json, "missing option", Some(reason)).await
+        }
+        StartAnswer::Session => open(engine, conn, request, &player, &value, &infohash, None).await,
+        StartAnswer::Bad(bad) => open(engine, conn, request, &player, &value, &infohash, Some(bad)).await,
+        StartAnswer::Hang => hang(conn).await,
+    }
+}
+
+/// Who asks.
+struct Player<'a> {
+    pid: Option<&'a str>,
+    peer: IpAddr,
+}
+
+impl Player<'_> {
+    fn key(&self) -> String {
+        player_key(self.pid, self.peer)
+    }
+}
+
+/// Counts a start and says how it goes on, and after how long.
+fn begin(
+    engine: &Engine,
+    player: &Player<'_>,
+    selector: Selector,
+    value: &str,
+    infohash: &str,
+) -> (Behaviour, Duration) {
+    let now = Instant::now();
+    let timing = &engine.timing;
+    let mut state = engine.state();
+    state.sweep(now, timing);
+    state.counters.starts += 1;
+    let mut spare = state.spare;
+    state.counters.content(infohash, &mut spare).starts += 1;
+    state.judge_start(player.pid, &player.key(), infohash);
+    let behaviour = state.wanted(value, infohash, engine.default_content).behaviour;
+    let jitter = state.rng.up_to(2 * timing.start_jitter);
+    let usual = match behaviour.start.answer {
+        _ if behaviour.lookup == Lookup::OnlyInfohash && selector == Selector::ContentId => {
+            if state.is_fresh(infohash, now) { timing.start_known } else { timing.start_failure }
+        }
+        StartAnswer::Error(_) => timing.start_failure,
+        _ if behaviour.lookup == Lookup::OnlyInfohash => {
+            state.learn(infohash, now);
+            timing.start_known
+        }
+        _ if state.learn(infohash, now) => (timing.start_known + jitter).saturating_sub(timing.start_jitter),
+        _ => timing.start_first,
+    };
+    let delay = behaviour.start.delay.unwrap_or(usual);
+    state.log(format!("start {infohash} {} after {} ms", player.key(), delay.as_millis()));
+    (behaviour, delay)
+}
+
+async fn hang(conn: &mut Conn) -> Next {
+    conn.closed().await;
+    Next::Close
+}
+
+async fn refuse(engine: &Engine, conn: &Conn, is_json: bool, text: &str, extra: Option<Value>) -> Next {
+    if !is_json {
+        return plain_500(engine, conn, text).await;
+    }
+    let mut value = json!({"response": null, "error": text});
+    if let Some(extra) = extra {
+        value["extra_data"] = extra;
+    }
+    send_json(engine, conn, &value).await
+}
+
+/// Opens or re-uses the session and tells of it.
+async fn open(
+    engine: &Engine,
+    conn: &mut Conn,
+    request: &Request,
+    player: &Player<'_>,
+    value: &str,
+    infohash: &str,
+    bad: Option<BadJson>,
+) -> Next {
+    let key = player.key();
+    let opened = {
+        let mut state = engine.state();
+        let wanted = state.wanted(value, infohash, engine.default_content);
+        let behaviour = wanted.behaviour.clone();
+        state.open(engine, wanted, &key, Instant::now()).map(|s| (behaviour, s.playback_id.clone()))
+    };
+    let is_json = request.parameter("format") == Some("json");
+    let Some((behaviour, playback_id)) = opened else {
+        return refuse(engine, conn, is_json, "failed to start", None).await;
+    };
+    let origin = origin(conn, request, &behaviour);
+    if !is_json {
+        let to = format!("{origin}/ace/r/{infohash}/{key}");
+        return redirect(engine, conn, &to, behaviour.redirect_held).await;
+    }
+    let client: i64 = request.parameter("client_session_id").and_then(|v| v.parse().ok()).unwrap_or(-1);
+    let response = json!({
+        "playback_url": format!("{origin}/ace/r/{infohash}/{key}"),
+        "stat_url": format!("{origin}/ace/stat/{infohash}/{key}"),
+        "command_url": format!("{origin}/ace/cmd/{infohash}/{key}"),
+        "infohash": infohash, "playback_session_id": playback_id,
+        "is_live": 1, "is_encrypted": 0, "client_session_id": client,
+    });
+    match bad {
+        None => send_json(engine, conn, &json!({"response": response, "error": null})).await,
+        Some(bad) => send_bad(engine, conn, bad, response).await,
+    }
+}
+
+async fn send_bad(engine: &Engine, conn: &Conn, bad: BadJson, mut response: Value) -> Next {
+    let (ok, json_type) = ("200 OK", "application/json");
+    let whole = |response: &Value| json!({"response": response, "error": null}).to_string();
+    let bytes = match bad {
+        BadJson::Truncated => {
+            let text = whole(&response);
+            answer(ok, json_type, &text[..text.len() / 2])
+        }
+        BadJson::Internal => {
+            let text = "Internal Server Error, couldn't find resource";
+            answer("500 Internal Server Error", "text/plain", text)
+        }
+        BadJson::Html => answer(ok, "text/html", "<html><body><h1>It works!</h1></body></html>"),
+        BadJson::Jsonp => answer(ok, "text/javascript", &format!("callback({});", whole(&response))),
+        BadJson::EmptyResponse => answer(ok, json_type, &whole(&json!({}))),
+        BadJson::NoPlaybackUrl => {
+            response["playback_url"].take();
+            if let Some(map) = response.as_object_mut() {
+                map.remove("playback_url");
+            }
+            answer(ok, json_type, &whole(&response))
+        }
+        BadJson::StringNumbers => {
+            for name in ["is_live", "is_encrypted", "client_session_id"] {
+                response[name] = json!(response[name].to_string());
+            }
+            answer(ok, json_type, &whole(&response))
+        }
+        BadJson::UnknownKeys => {
+            response["vast_tags"] = json!([{"a": [1, null, {"b": 2.5e10}]}]);
+            response["\u{fffd}"] = json!("\u{1f3a5}\"\\");
+            answer(ok, json_type, &whole(&response))
+        }
+        BadJson::Huge => {
+            response["filler"] = json!("x".repeat(5_000_000));
+            answer(ok, json_type, &whole(&response))
+        }
+        BadJson::EmptyBody => answer(ok, json_type, ""),
+    };
+    send(engine, conn, &bytes).await
+}
