@@ -5,7 +5,6 @@
 mod affinity;
 mod check;
 mod config;
-mod emulator;
 mod engines;
 mod limits;
 mod logging;
@@ -105,7 +104,10 @@ fn run(command: Command) -> Result<ExitCode> {
             print(&check::report(&findings, if json { check::Format::Json } else { check::Format::Text })?)?;
             return Ok(if check::any_failure(&findings) { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
-        Command::EngineEmulator { args } => return Ok(emulator::run(args)),
+        Command::EngineEmulator { args } => {
+            let name = OsString::from("millrace engine-emulator");
+            return Ok(millrace_emulator::cli(std::iter::once(name).chain(args)));
+        }
         Command::Config(ConfigCommand::Print(flags)) => print(&Config::load(&flags)?.to_toml())?,
         Command::Config(ConfigCommand::Check { file }) => {
             Config::load_file(&file)?;

@@ -1,10 +1,8 @@
 //! Where engines come from.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, sync::Arc};
+
+use millrace_emulator::{Emulator, EmulatorConfig, Timing};
 
 use crate::FleetConfig;
 
@@ -23,7 +21,7 @@ pub(crate) enum Fleet {
     /// Engines that somebody else runs.
     Fixed(Vec<SocketAddr>),
     /// Engines of this process; they end when this is dropped.
-    Emulated(emulated::Emulated),
+    Emulated(Emulator),
 }
 
 impl Fleet {
@@ -35,7 +33,10 @@ impl Fleet {
         match config {
             FleetConfig::Fixed(addresses) => Ok(Self::Fixed(addresses.clone())),
             FleetConfig::Emulated(count) => {
-                emulated::start(*count, IpAddr::V4(Ipv4Addr::LOCALHOST)).map(Self::Emulated)
+                // A first look should not take as long as a cold swarm does.
+                let timing = Timing::fast();
+                let config = EmulatorConfig { engines: *count, timing, ..EmulatorConfig::default() };
+                Emulator::start(config).map(Self::Emulated).map_err(io::Error::other)
             }
         }
     }
@@ -54,31 +55,5 @@ impl Fleet {
                 address,
             })
             .collect()
-    }
-}
-
-/// The seam to the emulator's crate.
-mod emulated {
-    use std::{
-        io,
-        net::{IpAddr, SocketAddr},
-    };
-
-    /// Engines of this process.
-    #[derive(Debug)]
-    pub(crate) struct Emulated(Vec<SocketAddr>);
-
-    impl Emulated {
-        pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-            self.0.clone()
-        }
-    }
-
-    /// Starts `count` engines on ports of the kernel's choice.
-    pub(crate) fn start(count: u16, _address: IpAddr) -> io::Result<Emulated> {
-        if count == 0 {
-            return Ok(Emulated(Vec::new()));
-        }
-        Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no engine emulator"))
     }
 }
