@@ -47,6 +47,9 @@ pub(crate) struct Pump {
     /// Bytes of body produced so far, the cursor's way and garbage.
     produced: u64,
     began: u64,
+    /// All that was due has been sent: a tick has to pass before more is, or a
+    /// stream would write packet by packet as they come on the air.
+    is_caught_up: bool,
     /// When the stall began.
     stall_began: Option<Duration>,
     pub(crate) is_stalled: bool,
@@ -75,6 +78,7 @@ impl Pump {
             garbage_at: packet * 188 + GARBAGE_EVERY,
             produced: 0,
             began: cursor,
+            is_caught_up: false,
             stall_began: None,
             is_stalled: false,
         }
@@ -116,18 +120,25 @@ impl Pump {
             None => self.source.position_at(source::now().saturating_sub(self.lag)),
         };
         let due = edge.saturating_sub(self.cursor);
+        if std::mem::take(&mut self.is_caught_up) {
+            return Step::Wait { time: tick, stalled: false };
+        }
         most = most.min(due);
+        self.is_caught_up = most == due;
         if self.delivery.odd_writes {
             let size = ODD_SIZES[usize::try_from(self.rng.below(8)).unwrap_or(0)];
             most = most.min(if size == 0 { 1 + self.rng.below(4096) } else { size });
+            self.is_caught_up &= most == due;
         } else if !is_exact && most == due && self.delivery.trickle.is_none() && most > 188 {
             // Writes have nothing to do with packets.
             most -= self.rng.below(188);
         }
         if self.garbage > 0 {
             most = most.min(self.garbage_at - self.cursor);
+            self.is_caught_up &= most == due;
         }
         if most == 0 {
+            self.is_caught_up = false;
             return Step::Wait { time: tick, stalled: false };
         }
         self.produce(most, out);
@@ -172,6 +183,32 @@ impl Pump {
                 let byte = if random & 0x700 == 0 { 0x47 } else { (random & 0xff) as u8 };
                 out.push(byte);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Content;
+
+    #[test]
+    fn a_stream_that_has_caught_up_writes_once_in_a_tick() {
+        let source = Source::new(Content::Signed { bitrate_bps: 1_000_000_000 }, "");
+        let mut pump = Pump::new(source, &Behaviour::default(), Duration::ZERO, Duration::ZERO, 1);
+        let mut out = Vec::new();
+        let mut last = Step::Wait { time: TICK, stalled: false };
+        for _ in 0..1000 {
+            // More packets have come on the air at every step: 1.5 µs each.
+            let edge = source.position_at(source::now());
+            while source.position_at(source::now()) < edge + 4 * 188 {}
+            out.clear();
+            let step = pump.step(Duration::ZERO, &mut out);
+            // A piece that is full does not catch up.
+            if matches!(last, Step::Write { payload } if payload < PIECE) {
+                assert!(matches!(step, Step::Wait { .. }), "{last:?}, then {step:?}");
+            }
+            last = step;
         }
     }
 }
