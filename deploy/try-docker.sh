@@ -45,7 +45,7 @@ jq -n '{defaultAction: "SCMP_ACT_ALLOW", syscalls: [{action: "SCMP_ACT_ERRNO", e
 try() { # DRIVER OPTION...
     local driver=$1 id line
     shift
-    id=$(docker run --detach --publish 127.0.0.1::8000 "$@" millrace serve --engine http://127.0.0.1:1)
+    id=$(docker run --detach --publish 127.0.0.1::8000 "$@" millrace serve --emulate 2)
     local address
     address=$(docker port "$id" 8000/tcp | head -n 1)
     if ! curl --silent --show-error --fail --retry 20 --retry-delay 1 --retry-all-errors --max-time 5 \

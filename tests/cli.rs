@@ -464,7 +464,6 @@ fn the_start_line_names_what_serves_and_a_signal_ends_it_in_time() {
 }
 
 #[test]
-#[ignore = "needs the emulated fleet"]
 fn the_url_of_the_start_line_plays() {
     let mut server = Server::start(&[], &["--emulate", "2"]);
     let line = server.line(" address=");
@@ -565,6 +564,15 @@ fn an_address_in_use_is_named_even_when_a_server_of_ours_has_it() {
     let mut second = millrace(&[], &args).stderr(Stdio::piped()).spawn().map(Server::of).unwrap();
     second.line(&format!("millrace: cannot listen on {taken}: Address already in use"));
     assert_eq!(second.ended(Duration::from_secs(3)).0.code(), Some(1));
+}
+
+#[test]
+fn the_emulator_gets_every_argument_that_follows() {
+    let help = stdout(&output(&[], &["engine-emulator", "--help"]));
+    assert!(help.contains("--first-port"), "{help}");
+    let wrong = output(&[], &["engine-emulator", "--first-port", "x"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("--first-port"), "{}", stderr(&wrong));
 }
 
 #[test]
