@@ -5,7 +5,7 @@
 //! whole one.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     process::ExitCode,
     sync::{
         Arc,
@@ -60,6 +60,8 @@ pub(crate) fn serve(config: &Config) -> Result<ExitCode> {
     let fleet = engines::fleet(&settings.engines)?;
     raise_limits();
 
+    claim(settings.server.listen)?;
+
     let ending = Arc::new(AtomicBool::new(false));
     let shutdown = end_on_signals(Arc::clone(&ending))?;
 
@@ -113,6 +115,12 @@ pub(crate) fn serve(config: &Config) -> Result<ExitCode> {
     }
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes sure that nobody else listens. The shards share their port, and so
+/// would a second server of the same user: each would get half of the viewers.
+fn claim(listen: SocketAddr) -> Result<()> {
+    TcpListener::bind(listen).map(drop).with_context(|| format!("cannot listen on {listen}"))
 }
 
 /// Ends the process when any thread panics, with the panic's own words before.

@@ -381,10 +381,11 @@ struct Server {
 
 impl Server {
     fn start(variables: &[(&str, &str)], args: &[&str]) -> Self {
-        let mut child = millrace(variables, &[&["serve", "--listen", "127.0.0.1:0"], args].concat())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let args = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
+        Self::of(millrace(variables, &args).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn of(mut child: Child) -> Self {
         let pipe = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || pipe.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -438,28 +439,22 @@ fn field<'l>(line: &'l str, name: &str) -> &'l str {
     }
 }
 
+/// An engine that nobody started: the server serves all the same.
+const NO_ENGINE: [&str; 2] = ["--engine", "http://127.0.0.1:1"];
+
 #[test]
-#[ignore = "needs shards that listen"]
-fn the_start_line_names_what_serves_and_a_url_that_plays_and_a_signal_ends_it_in_time() {
+fn the_start_line_names_what_serves_and_a_signal_ends_it_in_time() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut server = Server::start(&[], &["--emulate", "2"]);
+        let mut server = Server::start(&[], &NO_ENGINE);
         let line = server.line(" address=");
         assert!(line.contains(" INFO "), "{line}");
         assert!(!line.contains('\u{1b}'), "colours in a pipe: {line}");
         let address: SocketAddr = field(&line, "address").parse().unwrap();
         assert_ne!(address.port(), 0);
         assert!(["io_uring", "epoll"].contains(&field(&line, "driver")), "{line}");
-        assert_eq!(field(&line, "engines"), "2 of 2 emulated ready");
-
-        let play = field(&line, "play").strip_prefix(&format!("http://{address}")).unwrap();
-        let mut player = TcpStream::connect(address).unwrap();
-        player.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
-        write!(player, "GET {play} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
-        let mut start = [0; 4096];
-        player.read_exact(&mut start).unwrap();
-        let start = String::from_utf8_lossy(&start);
-        assert!(start.starts_with("HTTP/1.1 200 "), "{start}");
-        assert!(start.contains("\r\n\r\nG"), "no transport stream packet after the head");
+        assert_eq!(field(&line, "engines"), "0 of 1 named ready");
+        assert_eq!(field(&line, "play"), format!("http://{address}/ace/getstream?id=CONTENT_ID"));
+        TcpStream::connect(address).unwrap();
 
         server.signal(signal);
         let (status, took) = server.ended(Duration::from_secs(3));
@@ -469,8 +464,29 @@ fn the_start_line_names_what_serves_and_a_url_that_plays_and_a_signal_ends_it_in
 }
 
 #[test]
+fn the_url_of_the_start_line_plays() {
+    let mut server = Server::start(&[], &["--emulate", "2"]);
+    let line = server.line(" address=");
+    assert_eq!(field(&line, "engines"), "2 of 2 emulated ready");
+    let address = field(&line, "address");
+    let play = field(&line, "play").strip_prefix(&format!("http://{address}")).unwrap();
+    let mut player = TcpStream::connect(address).unwrap();
+    player.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    write!(player, "GET {play} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut start = [0; 4096];
+    player.read_exact(&mut start).unwrap();
+    let start = String::from_utf8_lossy(&start);
+    assert!(start.starts_with("HTTP/1.1 200 "), "{start}");
+    assert!(start.contains("\r\n\r\nG"), "no transport stream packet after the head");
+    server.signal(Signal::TERM);
+    let (status, took) = server.ended(Duration::from_secs(3));
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
 fn json_lines_carry_the_same_fields() {
-    let mut server = Server::start(&[], &["--emulate", "1", "--log", "json"]);
+    let mut server = Server::start(&[], &[&NO_ENGINE[..], &["--log", "json"]].concat());
     let line = server.line("\"address\"");
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["level"], "INFO");
@@ -478,7 +494,6 @@ fn json_lines_carry_the_same_fields() {
 }
 
 #[test]
-#[ignore = "needs shards that listen"]
 fn systemd_hears_of_the_start_of_every_healthy_moment_and_of_the_end() {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("notify-{}", std::process::id()));
     fs::remove_file(&path).ok();
@@ -496,7 +511,7 @@ fn systemd_hears_of_the_start_of_every_healthy_moment_and_of_the_end() {
         heard
     };
     let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
-    let mut server = Server::start(&variables, &["--emulate", "1"]);
+    let mut server = Server::start(&variables, &NO_ENGINE);
     let heard = hear("READY=1");
     assert!(heard.iter().any(|line| line.starts_with("STATUS=serving on 127.0.0.1:")), "{heard:?}");
     hear("WATCHDOG=1");
@@ -510,7 +525,7 @@ fn systemd_hears_of_the_start_of_every_healthy_moment_and_of_the_end() {
 #[test]
 fn what_the_predecessor_understood_is_named_in_one_line() {
     let variables = [("PROXY_PREBUFFER_SECONDS", "4"), ("MIN_REPLICAS", "2"), ("API_KEY", "secret")];
-    let mut server = Server::start(&variables, &["--emulate", "1"]);
+    let mut server = Server::start(&variables, &NO_ENGINE);
     let line = server.line("variables of the predecessor");
     assert_eq!(field(&line, "understood"), "PROXY_PREBUFFER_SECONDS as viewers.prebuffer");
     assert_eq!(field(&line, "ignored"), "API_KEY, MIN_REPLICAS");
@@ -541,14 +556,23 @@ fn what_keeps_the_server_from_starting_is_said_in_one_line() {
 }
 
 #[test]
-#[ignore = "needs shards that listen"]
-fn an_address_in_use_is_named() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let output = output(&[], &["serve", "--listen", &taken, "--emulate", "1"]);
-    assert_eq!(output.status.code(), Some(1));
-    let expected = format!("millrace: cannot listen on {taken}: Address already in use");
-    assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+fn an_address_in_use_is_named_even_when_a_server_of_ours_has_it() {
+    let mut first = Server::start(&[], &NO_ENGINE);
+    let taken = field(&first.line(" address="), "address").to_owned();
+    let mut args = vec!["serve", "--listen", &taken];
+    args.extend(NO_ENGINE);
+    let mut second = millrace(&[], &args).stderr(Stdio::piped()).spawn().map(Server::of).unwrap();
+    second.line(&format!("millrace: cannot listen on {taken}: Address already in use"));
+    assert_eq!(second.ended(Duration::from_secs(3)).0.code(), Some(1));
+}
+
+#[test]
+fn the_emulator_gets_every_argument_that_follows() {
+    let help = stdout(&output(&[], &["engine-emulator", "--help"]));
+    assert!(help.contains("--first-port"), "{help}");
+    let wrong = output(&[], &["engine-emulator", "--first-port", "x"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("--first-port"), "{}", stderr(&wrong));
 }
 
 #[test]
