@@ -109,7 +109,15 @@ pub(crate) fn serve(config: &Config) -> Result<ExitCode> {
         let status = format!("serving on {address}, {} shards, {}", cores.len(), driver.as_str());
         notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     };
-    millrace_control::run(control, DRAIN_LIMIT, until(shutdown), ready)?;
+    // Only a server whose every shard reports is alive to systemd.
+    let watched = sd_notify::watchdog_enabled().is_some();
+    let alive = || {
+        if watched {
+            notify(&[NotifyState::Watchdog]);
+        }
+    };
+    let shutdown = async { drop(shutdown.await) };
+    millrace_control::run(control, DRAIN_LIMIT, shutdown, ready, alive)?;
     if !ending.load(Ordering::Acquire) {
         bail!("the control thread ended by itself");
     }
@@ -235,23 +243,6 @@ fn end_on_signals(ending: Arc<AtomicBool>) -> Result<oneshot::Receiver<()>> {
     };
     thread::Builder::new().name("signals".into()).spawn(wait).context("cannot start the signals' thread")?;
     Ok(shutdown)
-}
-
-/// Completes with `shutdown`. Until then it feeds systemd's watchdog from the
-/// control thread, which alone polls it.
-async fn until(shutdown: oneshot::Receiver<()>) {
-    let feed = async {
-        let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
-        let mut tick = tokio::time::interval(limit / 2);
-        loop {
-            tick.tick().await;
-            notify(&[NotifyState::Watchdog]);
-        }
-    };
-    tokio::select! {
-        _ = shutdown => {}
-        () = feed => {}
-    }
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -300,7 +300,7 @@ mod tests {
             let table = engines.table();
             assert_eq!((table.epoch.0, table.engines[0].start_failures), (epoch, penalty), "{name}");
         }
-        let held = engines.table().engines[0].slots.reserve();
+        let held = engines.table().engines[0].slots.reserve_at(0);
         engines.tick(at(50_000));
         assert!(held.is_some() && engines.table().engines[0].slots.taken() == 1, "slots outlive tables");
     }
@@ -330,7 +330,7 @@ mod tests {
         let mut engines = engines(1);
         let id = EngineId(0);
         engines.probed(id, good(), at(0));
-        let playing = engines.all()[0].slots.reserve().unwrap();
+        let playing = engines.all()[0].slots.reserve_at(0).unwrap();
         for _ in 0..3 {
             engines.used(id, EngineEvidence::StartFailed(Cause::EngineSilent), at(1));
         }

@@ -59,7 +59,9 @@ pub enum ControlError {
 /// Runs until `shutdown` completes, then drains every shard and returns, at
 /// the latest `drain_limit` later. `ready` is called once, when the engine
 /// table has been adopted by every shard and at least one probe round is over;
-/// a round is waited for 3 s at most, adoption without a limit.
+/// a round is waited for 3 s at most, adoption without a limit. `alive` is
+/// called about once a second for as long as this loop turns and every shard
+/// reports: for a watchdog.
 ///
 /// # Errors
 /// When the runtime or the emulated fleet cannot be made.
@@ -68,13 +70,14 @@ pub fn run(
     drain_limit: Duration,
     shutdown: impl Future<Output = ()>,
     ready: impl FnOnce(usize),
+    alive: impl FnMut(),
 ) -> Result<(), ControlError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?;
     runtime.block_on(async {
         let fleet = fleet::Fleet::start(&config.fleet).map_err(ControlError::Start)?;
         let control = turn::Control::new(config, fleet).map_err(ControlError::Start)?;
-        control.run(drain_limit, shutdown, ready).await;
+        control.run(drain_limit, shutdown, ready, alive).await;
         Ok(())
     })
 }

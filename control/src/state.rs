@@ -10,7 +10,10 @@ use std::{
 
 use millrace_boundary::{FromShard, HandedConnection, Monotonic};
 
-use crate::{engines::Engines, shards::Shard};
+use crate::{
+    engines::Engines,
+    shards::{SILENT, Shard},
+};
 
 /// Whether new viewers are welcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +92,11 @@ impl State {
     /// Whether each shard uses some table.
     pub(crate) fn all_have_a_table(&self) -> bool {
         self.shards.iter().all(|shard| shard.adopted().0 > 0)
+    }
+
+    /// Whether no shard has fallen silent.
+    pub(crate) fn every_shard_reports(&self, now: Monotonic) -> bool {
+        self.shards.iter().all(|shard| shard.silence(now) < SILENT)
     }
 
     /// Whether some shard has yet to adopt the newest table.

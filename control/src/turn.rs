@@ -28,6 +28,9 @@ const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// for the word `Drained` to arrive.
 const DRAIN_MARGIN: Duration = Duration::from_millis(100);
 
+/// How often a healthy server says so.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+
 type Probed = (EngineId, Result<Answer, ProbeFailure>);
 
 /// The control thread's belongings.
@@ -87,12 +90,19 @@ impl Control {
         drain_limit: Duration,
         shutdown: impl Future<Output = ()>,
         ready: impl FnOnce(usize),
+        mut alive: impl FnMut(),
     ) {
         let started = Monotonic::now();
+        let mut told_alive = started;
         let mut ready = Some(ready);
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
-            let pause = self.turn(Monotonic::now());
+            let now = Monotonic::now();
+            let pause = self.turn(now);
+            if now.since(told_alive) >= ALIVE_INTERVAL && self.state.lock().every_shard_reports(now) {
+                told_alive = now;
+                alive();
+            }
             if ready.is_some()
                 && let Some(engines) = self.ready_engines(started)
                 && let Some(ready) = ready.take()

@@ -3,7 +3,7 @@
 mod support;
 
 use std::{
-    sync::mpsc::RecvTimeoutError,
+    sync::{atomic::Ordering, mpsc::RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,7 @@ use millrace_boundary::{Epoch, FromShard, Inbox, Monotonic, ShardId, ToShard};
 use support::{
     Obedient, Options, Server,
     engine::{Behaviour, FakeEngine, GOOD},
-    eventually,
+    eventually, sample,
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -138,4 +138,25 @@ fn a_shard_that_is_gone_holds_nobody_up() {
     let (server, inboxes) = Server::start(Options { drain_limit: SOON, ..Options::default() });
     drop(inboxes);
     assert!(server.stop() < Duration::from_secs(1));
+}
+
+#[test]
+fn a_server_with_a_silent_shard_stops_saying_that_it_is_alive() {
+    let ((heard, _first), (unheard, _second)) =
+        (Server::start(Options::default()), Server::start(Options::default()));
+    let beats = |server: &Server| server.alive.load(Ordering::Relaxed);
+    let began = Instant::now();
+    let mut when_silent = 0;
+    while began.elapsed() < Duration::from_secs(8) {
+        heard.control.offer(FromShard::Sample(Box::new(sample(0, Epoch(0))))).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        if began.elapsed() < Duration::from_secs(6) {
+            when_silent = beats(&unheard);
+        }
+    }
+    assert!((1..=6).contains(&when_silent), "{when_silent} beats before the silence was noticed");
+    assert_eq!(beats(&unheard), when_silent, "none after that");
+    assert!(beats(&heard) > when_silent, "{} beats with a shard that reports", beats(&heard));
+    heard.stop();
+    unheard.stop();
 }

@@ -12,7 +12,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
         mpsc,
     },
     thread::JoinHandle,
@@ -42,6 +42,8 @@ pub(crate) fn eventually<T>(what: &str, limit: Duration, mut condition: impl FnM
 pub(crate) struct Server {
     pub(crate) control: Mailbox<FromShard>,
     pub(crate) ready: mpsc::Receiver<usize>,
+    /// Times it has said that it is alive.
+    pub(crate) alive: Arc<AtomicU32>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     listener: TcpListener,
@@ -80,14 +82,20 @@ impl Server {
         };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (tell, ready) = mpsc::channel();
+        let alive = Arc::new(AtomicU32::new(0));
+        let beats = Arc::clone(&alive);
         let thread = std::thread::spawn(move || {
             let shutdown = async {
                 stopped.await.ok();
             };
-            run(config, options.drain_limit, shutdown, move |count| tell.send(count).unwrap()).unwrap();
+            let ready = move |count| tell.send(count).unwrap();
+            let alive = || {
+                beats.fetch_add(1, Ordering::Relaxed);
+            };
+            run(config, options.drain_limit, shutdown, ready, alive).unwrap();
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        (Self { control, ready, stop: Some(stop), thread: Some(thread), listener }, inboxes)
+        (Self { control, ready, alive, stop: Some(stop), thread: Some(thread), listener }, inboxes)
     }
 
     /// One with obedient shards and these engines.

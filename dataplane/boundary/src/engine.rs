@@ -80,14 +80,12 @@ impl Slots {
         self.capacity.store(capacity, Ordering::Relaxed);
     }
 
-    /// Takes one slot, or none when all are taken. Never exceeds the capacity.
+    /// Takes one slot if still `taken` are taken and that is below the capacity.
     #[must_use]
-    pub fn reserve(self: &Arc<Self>) -> Option<SlotGuard> {
-        let capacity = self.capacity();
-        self.taken
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |t| (t < capacity).then_some(t + 1))
-            .ok()
-            .map(|_| SlotGuard(Arc::clone(self)))
+    pub fn reserve_at(self: &Arc<Self>, taken: u32) -> Option<SlotGuard> {
+        (taken < self.capacity()
+            && self.taken.compare_exchange(taken, taken + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok())
+        .then(|| SlotGuard(Arc::clone(self)))
     }
 }
 
@@ -121,6 +119,15 @@ pub struct EngineEntry {
     pub first_byte: Duration,
 }
 
+impl EngineEntry {
+    /// Lower is better; one number, so that a scan compares once.
+    fn rank(&self, taken: u32) -> u128 {
+        let load = taken.saturating_add(self.start_failures);
+        let first_byte = u64::try_from(self.first_byte.as_nanos()).unwrap_or(u64::MAX);
+        u128::from(load) << 96 | u128::from(first_byte) << 32 | u128::from(self.id.0)
+    }
+}
+
 /// Every engine that the control thread knows of: an immutable snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct EngineTable {
@@ -135,33 +142,37 @@ impl EngineTable {
     /// slots taken.
     ///
     /// Order: fewest taken slots plus recent failed starts, then the quicker
-    /// first byte, then the lower id. Lock-free; O(engines), and O(engines²)
-    /// only while every compare-and-swap is lost to another shard.
+    /// first byte, then the lower id. Lock-free; O(engines) for each
+    /// compare-and-swap lost to another shard, and one.
     ///
     /// # Errors
     /// Says whether there was no usable engine or no free slot.
     pub fn pick(&self, avoid: &[EngineId]) -> Result<(&EngineEntry, SlotGuard), NotPicked> {
-        let mut lost: u32 = 0;
         loop {
             let mut usable = false;
-            let best = self
-                .engines
-                .iter()
-                .filter(|e| e.state == EngineState::Ready && !avoid.contains(&e.id))
-                .inspect(|_| usable = true)
-                .filter(|e| e.slots.taken() < e.slots.capacity())
-                .min_by_key(|e| (e.slots.taken() + e.start_failures, e.first_byte, e.id));
-            let Some(engine) = best else {
+            let mut best: Option<(u128, &EngineEntry, u32)> = None;
+            for engine in &*self.engines {
+                if engine.state != EngineState::Ready || avoid.contains(&engine.id) {
+                    continue;
+                }
+                usable = true;
+                let taken = engine.slots.taken();
+                if taken >= engine.slots.capacity() {
+                    continue;
+                }
+                let rank = engine.rank(taken);
+                if best.is_none_or(|(least, ..)| rank < least) {
+                    best = Some((rank, engine, taken));
+                }
+            }
+            let Some((_, engine, taken)) = best else {
                 return Err(if usable { NotPicked::Full } else { NotPicked::NoEngine });
             };
-            if let Some(guard) = engine.slots.reserve() {
+            // Only the count that was ranked is taken: else a crowd that ranked
+            // the same engine at the same time would all land on it. Each loss
+            // is another shard's win, so this ends.
+            if let Some(guard) = engine.slots.reserve_at(taken) {
                 return Ok((engine, guard));
-            }
-            // Another shard took the last slot. Each loss is somebody's win, so
-            // this ends; the bound only guards against our own mistakes.
-            lost += 1;
-            if lost > 1_000_000 {
-                return Err(NotPicked::Full);
             }
         }
     }
