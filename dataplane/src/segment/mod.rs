@@ -6,6 +6,8 @@
 //! socket cannot be overwritten.
 
 mod memfd;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{

@@ -25,6 +25,10 @@ const FIRST_SEGMENT_BYTES: usize = 256 << 10;
 const SEGMENT_BYTES: usize = 1 << 20;
 /// A segment with less room than this is finished: reads stay worth their cost.
 const LEAST_ROOM: usize = 16 << 10;
+/// A change of PSI cuts a segment only when it is this long; until then nobody
+/// joins. Else a stream that changes its PSI with every packet would cost a
+/// segment a packet.
+const LEAST_PSI_RUN: usize = 64 << 10;
 /// A PCR step larger than this is a jump and not time that passed.
 const LARGEST_PCR_STEP: Duration = Duration::from_secs(5);
 /// Where PCR has not moved stream time for this long while bytes came, their
@@ -280,11 +284,13 @@ impl ChainWriter {
                 Event::Pcr { pcr, discontinuity, .. } => self.tick(pcr, discontinuity, now),
                 Event::Psi { offset, psi } => {
                     self.psi = Some(psi);
-                    let start = self.newest().start();
-                    let cut = usize::try_from(offset.saturating_sub(start)).unwrap_or(end).min(end);
-                    self.set_published(cut);
-                    self.roll()?;
-                    end -= cut;
+                    let newest = self.newest();
+                    let cut = usize::try_from(offset.saturating_sub(newest.start())).unwrap_or(end).min(end);
+                    if newest.psi().is_none() || cut >= LEAST_PSI_RUN {
+                        self.set_published(cut);
+                        self.roll()?;
+                        end -= cut;
+                    }
                 }
                 Event::Join(point) => self.add_join(point),
             }
@@ -295,6 +301,9 @@ impl ChainWriter {
             self.moved = now;
         }
         self.set_published(end);
+        if end >= LEAST_PSI_RUN && self.psi.is_some() && !self.psi_is_in_force(self.newest()) {
+            self.roll()?;
+        }
         self.window.head_micros.store(micros(self.at), Ordering::Release);
         Ok(())
     }
@@ -315,10 +324,18 @@ impl ChainWriter {
         let at = self.at;
         let owner = self.kept.iter().rev().find(|k| k.segment.start() <= point.offset);
         // One found so late that the PSI has changed since is of no use.
-        if let Some(owner) = owner.filter(|k| k.segment.psi().is_some()) {
+        if let Some(owner) = owner.filter(|k| self.psi_is_in_force(&k.segment)) {
             owner.segment.add_join(Join { point, at });
             self.stats.joins += 1;
             self.window.joinable.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether `segment` has the newest PSI, and there is one.
+    fn psi_is_in_force(&self, segment: &Segment) -> bool {
+        match (&self.psi, segment.psi()) {
+            (Some(newest), Some(its)) => Arc::ptr_eq(newest, its),
+            _ => false,
         }
     }
 
@@ -365,6 +382,12 @@ impl ChainWriter {
         self.kept.push_back(Kept { segment, end: self.at });
         self.show();
         Ok(())
+    }
+
+    /// Segments kept.
+    #[cfg(test)]
+    pub(crate) fn segments(&self) -> usize {
+        self.kept.len()
     }
 
     fn show(&self) {
