@@ -26,7 +26,7 @@ use crate::{
         server::{self, Turned},
     },
     inbox::{Found, Peer, Registry},
-    rt::{self, Breath, Notify, Pollable, TcpListener, TcpStream, sleep, sleep_until, spawn},
+    rt::{self, Breath, Notify, Pollable, TcpListener, TcpStream, sleep, sleep_until, spawn, unless_called},
     stream::Ended,
 };
 
@@ -350,7 +350,8 @@ impl Shard {
                 self.fanout.borrow_mut().resume(Monotonic::now());
             }
             let next = self.fanout.borrow().next_turn();
-            sleep_until(next).await;
+            // Whoever arrives may have to be seen to before that.
+            unless_called(&self.arrival, sleep_until(next)).await;
             while self.fanout.borrow_mut().step(Monotonic::now()) {
                 breath.take().await;
             }
@@ -359,8 +360,11 @@ impl Shard {
 
     async fn hear(self: Rc<Self>, news: Pollable, breath: Breath) {
         while news.readable().await.is_ok() {
-            while self.fanout.borrow_mut().hear(Monotonic::now()) {
+            while self.fanout.borrow_mut().hear() {
                 breath.take().await;
+            }
+            if self.fanout.borrow().has_due() {
+                self.arrival.call();
             }
         }
     }

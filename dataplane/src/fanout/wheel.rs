@@ -5,7 +5,13 @@
 //! wake-up per viewer and chunk, and few, large sends: their size decides what
 //! a byte costs.
 
-use std::{collections::HashMap, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use hdrhistogram::Histogram;
 use millrace_boundary::{Cause, Monotonic, ViewerEnd, latency_histogram};
@@ -29,8 +35,13 @@ const TICK: Duration = Duration::from_millis(5);
 const SLOTS: usize = 32;
 /// Between two visits of one viewer.
 const PERIOD: Duration = Duration::from_millis(5 * SLOTS as u64);
+/// Viewers that fill a slot before another one is used: about half a
+/// millisecond of sends.
+const SLOT_VIEWERS: usize = 16;
 /// Visits in one step, between which the shard looks at its other work.
 const STEP: usize = 64;
+/// Visits in one step to those that catch up: each may send 256 KiB.
+const CATCH_UP_STEP: usize = 16;
 /// News taken in one step.
 const NEWS: usize = 256;
 
@@ -51,8 +62,8 @@ pub(crate) struct Fanout {
     viewers: Slab<Entry>,
     generation: u32,
     slots: Vec<Vec<usize>>,
-    /// Visits due now, beside those of the slot: more to send, or room again.
-    due: Vec<usize>,
+    /// Visits beside those of the slots: more to send, or room again.
+    due: VecDeque<usize>,
     /// Viewers of streams that have nothing to join yet.
     waiting: HashMap<SessionId, (Arc<Stream>, Vec<usize>)>,
     /// Viewers whose content's owner is being asked.
@@ -104,7 +115,7 @@ impl Fanout {
             viewers: Slab::new(),
             generation: 0,
             slots: vec![Vec::new(); SLOTS],
-            due: Vec::new(),
+            due: VecDeque::new(),
             waiting: HashMap::new(),
             asking: HashMap::new(),
             closing: Vec::new(),
@@ -214,7 +225,7 @@ impl Fanout {
         if self.viewers[key].warm {
             self.visit(key, now);
         } else {
-            self.due.push(key);
+            self.due.push_back(key);
         }
     }
 
@@ -224,15 +235,24 @@ impl Fanout {
         histogram.saturating_record(took);
     }
 
-    /// The slot with the fewest viewers; the farthest from its turn of those.
+    /// The slot with the fewest viewers, the farthest from its turn of those.
+    /// Only as many slots are used as there are viewers for: a turn for a
+    /// single viewer costs more than sending to it.
     fn lightest_slot(&self) -> usize {
+        let used = (self.viewers.len() / SLOT_VIEWERS).next_power_of_two().min(SLOTS);
         let ahead = |slot: usize| (slot + SLOTS - self.turn.slot) % SLOTS;
-        (0..SLOTS).min_by_key(|&s| (self.slots[s].len(), SLOTS - ahead(s))).unwrap_or(0)
+        let rank = |&slot: &usize| (self.slots[slot].len(), SLOTS - ahead(slot));
+        (0..SLOTS).step_by(SLOTS / used).min_by_key(rank).unwrap_or(0)
     }
 
-    /// When the next slot's turn is.
+    /// When there is something to do next.
     pub(crate) fn next_turn(&self) -> Monotonic {
-        self.turn.due_at
+        if !self.waiting.is_empty() || !self.closing.is_empty() {
+            return self.turn.due_at;
+        }
+        let empty =
+            (0u32..).zip(0..SLOTS).find(|(_, i)| !self.slots[(self.turn.slot + i) % SLOTS].is_empty());
+        self.turn.due_at + empty.map_or(PERIOD, |(turns, _)| TICK * turns)
     }
 
     /// The wheel stood still because there was nobody; it goes on from now.
@@ -241,10 +261,13 @@ impl Fanout {
     }
 
     /// Does a part of what is due; says whether there is more of it.
+    ///
+    /// The slot whose turn it is comes first: viewers that catch up, of which
+    /// there may be a crowd, get what time is left before the next turn.
     pub(crate) fn step(&mut self, now: Monotonic) -> bool {
         if !self.turn.open {
             if now < self.turn.due_at {
-                return false;
+                return self.catch_up(now);
             }
             self.turn.open = true;
             self.turn.next = 0;
@@ -254,13 +277,9 @@ impl Fanout {
             }
         }
         for _ in 0..STEP {
-            if let Some(key) = self.due.pop() {
-                self.visit_queued(key, now);
-                continue;
-            }
             let Some(&key) = self.slots[self.turn.slot].get(self.turn.next) else {
                 self.finish_turn(now);
-                return self.turn.due_at <= now;
+                return true;
             };
             let late = Monotonic::now().since(self.turn.due_at);
             self.metrics.lateness_us.saturating_record(micros(late).max(1));
@@ -274,6 +293,18 @@ impl Fanout {
         true
     }
 
+    /// Visits some of those that have more to get, or room again, in order.
+    fn catch_up(&mut self, now: Monotonic) -> bool {
+        for _ in 0..CATCH_UP_STEP {
+            let Some(key) = self.due.pop_front() else { return false };
+            if let Some(entry) = self.viewers.get_mut(key) {
+                entry.queued = false;
+                self.visit(key, now);
+            }
+        }
+        true
+    }
+
     fn finish_turn(&mut self, now: Monotonic) {
         self.turn.open = false;
         self.turn.slot = (self.turn.slot + 1) % SLOTS;
@@ -282,13 +313,6 @@ impl Fanout {
         // small: go on from here, with larger ones.
         if now.since(self.turn.due_at) > PERIOD {
             self.turn.due_at = now;
-        }
-    }
-
-    fn visit_queued(&mut self, key: usize, now: Monotonic) {
-        if let Some(entry) = self.viewers.get_mut(key) {
-            entry.queued = false;
-            self.visit(key, now);
         }
     }
 
@@ -308,7 +332,7 @@ impl Fanout {
             Visit::More => {
                 if let Some(entry) = self.viewers.get_mut(key).filter(|e| !e.queued) {
                     entry.queued = true;
-                    self.due.push(key);
+                    self.due.push_back(key);
                 }
             }
             Visit::Ended(ViewerEnd::StreamEnded) => self.close(key, ViewerEnd::StreamEnded, now),
@@ -316,8 +340,13 @@ impl Fanout {
         }
     }
 
+    /// Whether somebody has more to get, or room again.
+    pub(crate) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
     /// Looks at what the kernel has to say; says whether there may be more.
-    pub(crate) fn hear(&mut self, now: Monotonic) -> bool {
+    pub(crate) fn hear(&mut self) -> bool {
         let interest = Rc::clone(&self.interest);
         let mut gone = Vec::new();
         let full = interest.take::<NEWS>(|news| {
@@ -332,18 +361,14 @@ impl Fanout {
             } else if !entry.viewer.is_closing() {
                 entry.viewer.unblock();
                 if entry.slot.is_some() && !std::mem::replace(&mut entry.queued, true) {
-                    self.due.push(key);
+                    self.due.push_back(key);
                 }
             }
         });
         for key in gone {
             self.remove(key, ViewerEnd::Left);
         }
-        for _ in 0..STEP {
-            let Some(key) = self.due.pop() else { return full };
-            self.visit_queued(key, now);
-        }
-        true
+        full
     }
 
     /// Starts those whose stream has begun, refuses those whose stream has

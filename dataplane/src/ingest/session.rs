@@ -27,11 +27,13 @@ use crate::{
 
 /// Read at most this much at a time.
 const READ_LIMIT: usize = 256 << 10;
-/// A read shorter than this is followed by a pause, so that an engine that
-/// sends byte by byte does not cost a wake-up per byte.
-const SHORT_READ: usize = 16 << 10;
-/// That pause.
-const SHORT_READ_PAUSE: Duration = Duration::from_millis(20);
+/// A read shorter than this is followed by a pause: viewers are visited every
+/// 160 ms, so reading more often than that gains them nothing.
+const SHORT_READ: usize = 64 << 10;
+/// That pause on a stream that plays.
+const READ_PAUSE: Duration = Duration::from_millis(40);
+/// And before the first join point, when somebody waits for it.
+const START_PAUSE: Duration = Duration::from_millis(5);
 /// How often a full window is looked at again.
 const FULL_WINDOW_PAUSE: Duration = Duration::from_millis(50);
 /// This much without a single packet is not a transport stream.
@@ -421,7 +423,8 @@ impl Session {
             }
             self.make_room(context, &mut chain, &mut playout).await?;
             if read > 0 && read < SHORT_READ {
-                unless_called(&self.quit, sleep(SHORT_READ_PAUSE)).await?;
+                let pause = if started { READ_PAUSE } else { START_PAUSE };
+                unless_called(&self.quit, sleep(pause)).await?;
             }
             self.life.borrow().state()?;
 

@@ -196,7 +196,7 @@ impl ChainWriter {
 
     /// Bytes kept, in memory.
     pub(crate) fn kept_bytes(&self) -> u64 {
-        self.kept.iter().map(|k| k.segment.published() as u64).sum()
+        self.stats.published - self.kept.front().map_or(0, |k| k.segment.start())
     }
 
     /// Free room to read into, at most `limit` bytes.
@@ -343,13 +343,11 @@ impl ChainWriter {
     /// of what is over `limit` bytes whatever lies behind `playout` at all. The
     /// segment being written always stays.
     pub(crate) fn trim(&mut self, playout: Duration, window: Duration, limit: u64) {
-        let mut bytes = self.kept_bytes();
         let before = self.kept.len();
         while let Some(oldest) = self.kept.front()
             && self.kept.len() > 1
-            && (oldest.end + window < playout || (bytes > limit && oldest.end < playout))
+            && (oldest.end + window < playout || (self.kept_bytes() > limit && oldest.end < playout))
         {
-            bytes -= oldest.segment.published() as u64;
             self.kept.pop_front();
         }
         if self.kept.len() != before {
