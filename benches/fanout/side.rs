@@ -244,6 +244,7 @@ pub(crate) fn measure(side: Side, case: &Case, options: &Options) -> Result<Outc
         std::thread::sleep(Duration::from_millis(100));
     }
     std::thread::sleep(options.settle());
+    await_real_time(&mut load, case)?;
 
     let mut lateness_before = Buckets::default();
     server.lateness(&mut lateness_before);
@@ -297,6 +298,27 @@ pub(crate) fn measure(side: Side, case: &Case, options: &Options) -> Result<Outc
         ended: of("ended"),
         errors: of("errors"),
     })
+}
+
+/// Viewers that came while the stream was cold have its first burst to catch up
+/// with, as fast as the machine can send: that is over when they receive no more
+/// than the streams' rate.
+fn await_real_time(load: &mut Process, case: &Case) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    const PIECE: Duration = Duration::from_secs(1);
+    let nominal = case.rate_bps as f64 / 8.0 * case.viewers as f64;
+    let (start, mut calm) = (Instant::now(), 0);
+    let mut before = load.ask("status")?["bytes"].as_u64().unwrap_or(0);
+    while calm < 2 {
+        ensure!(start.elapsed() < LIMIT, "viewers still catch up after {LIMIT:?}");
+        let piece = Instant::now();
+        std::thread::sleep(PIECE);
+        let bytes = load.ask("status")?["bytes"].as_u64().unwrap_or(0);
+        let rate = (bytes - before) as f64 / piece.elapsed().as_secs_f64();
+        calm = if rate < 1.1 * nominal { calm + 1 } else { 0 };
+        before = bytes;
+    }
+    Ok(())
 }
 
 fn used_by_task(start: &[(String, Duration)], end: Vec<(String, Duration)>) -> Vec<(String, f64)> {

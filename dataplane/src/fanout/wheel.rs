@@ -1,12 +1,14 @@
 //! All viewers of a shard, visited in turn.
 //!
-//! Viewers sit in staggered slots; a tick visits one slot, so a viewer is
-//! visited every [`PERIOD`] and is then sent all that it is behind. There is no
-//! wake-up per viewer and chunk, and few, large sends: their size decides what
-//! a byte costs.
+//! Viewers sit in staggered slots; a turn visits one slot of each circle, so a
+//! viewer is visited every 160 ms, and is then sent all that it is behind. There
+//! is no wake-up per viewer and chunk, and few, large sends: their size decides
+//! what a byte costs. Viewers of fast streams sit in shorter circles, so that a
+//! visit's bytes fit into a socket's buffer at once.
 
 use std::{
     collections::{HashMap, VecDeque},
+    ops::Range,
     os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
@@ -31,10 +33,19 @@ use crate::{
 
 /// Between two ticks.
 const TICK: Duration = Duration::from_millis(5);
-/// Slots; a power of two.
-const SLOTS: usize = 32;
-/// Between two visits of one viewer.
-const PERIOD: Duration = Duration::from_millis(5 * SLOTS as u64);
+/// How many turns are in a second.
+const TURNS_A_SECOND: u64 = 200;
+/// Turns of the longest circle.
+const TURNS: usize = 32;
+/// The circles: slots of each, and so turns between two visits of a viewer.
+const CIRCLES: [Range<usize>; 3] = [0..TURNS, TURNS..TURNS + 16, TURNS + 16..TURNS + 24];
+/// All slots.
+const SLOTS: usize = TURNS + 24;
+/// The longest time between two visits.
+const PERIOD: Duration = Duration::from_millis(5 * TURNS as u64);
+/// A visit of more than this belongs into a shorter circle: with the default
+/// send buffer a larger one is cut short and waits for room.
+const VISIT_GOAL: u64 = 224 << 10;
 /// Viewers that fill a slot before another one is used: about half a
 /// millisecond of sends.
 const SLOT_VIEWERS: usize = 16;
@@ -90,10 +101,19 @@ struct Entry {
 
 /// Where the wheel is.
 struct Turn {
-    slot: usize,
+    number: usize,
+    circle: usize,
     next: usize,
     due_at: Monotonic,
     open: bool,
+}
+
+impl Turn {
+    /// The slot of `circle` that the turn `ahead` of this one visits.
+    fn slot(&self, circle: usize, ahead: usize) -> usize {
+        let Range { start, end } = CIRCLES[circle];
+        start + (self.number + ahead) % (end - start)
+    }
 }
 
 /// What control is told of.
@@ -119,7 +139,7 @@ impl Fanout {
             waiting: HashMap::new(),
             asking: HashMap::new(),
             closing: Vec::new(),
-            turn: Turn { slot: 0, next: 0, due_at: now, open: false },
+            turn: Turn { number: 0, circle: 0, next: 0, due_at: now, open: false },
             metrics: Metrics {
                 lateness_us: latency_histogram(),
                 warm_join_us: latency_histogram(),
@@ -215,12 +235,10 @@ impl Fanout {
     /// The viewer has joined: it has a slot from now on. On a warm stream it is
     /// sent to at once; a crowd that waited for a cold one is served in steps.
     fn begin(&mut self, key: usize, now: Monotonic) {
-        let slot = self.lightest_slot();
+        self.enter_slot(key, self.suitable_circle(key));
         let entry = &mut self.viewers[key];
-        entry.slot = Some((slot, self.slots[slot].len()));
         entry.unserved = true;
         entry.queued = !entry.warm;
-        self.slots[slot].push(key);
         self.context.count(|c| c.viewers_started += 1);
         if self.viewers[key].warm {
             self.visit(key, now);
@@ -235,14 +253,44 @@ impl Fanout {
         histogram.saturating_record(took);
     }
 
-    /// The slot with the fewest viewers, the farthest from its turn of those.
-    /// Only as many slots are used as there are viewers for: a turn for a
-    /// single viewer costs more than sending to it.
-    fn lightest_slot(&self) -> usize {
-        let used = (self.viewers.len() / SLOT_VIEWERS).next_power_of_two().min(SLOTS);
-        let ahead = |slot: usize| (slot + SLOTS - self.turn.slot) % SLOTS;
-        let rank = |&slot: &usize| (self.slots[slot].len(), SLOTS - ahead(slot));
-        (0..SLOTS).step_by(SLOTS / used).min_by_key(rank).unwrap_or(0)
+    /// The circle in which a visit of a viewer's stream is not cut short.
+    fn suitable_circle(&self, key: usize) -> usize {
+        let seat = self.viewers.get(key).and_then(|e| e.viewer.seat.as_ref());
+        let bytes_a_turn = seat.map_or(0, |s| s.stream().window().rate_bps() / 8 / TURNS_A_SECOND);
+        let fits = |slots: &Range<usize>| bytes_a_turn * slots.len() as u64 <= VISIT_GOAL;
+        CIRCLES.iter().position(fits).unwrap_or(CIRCLES.len() - 1)
+    }
+
+    /// The slot of `circle` with the fewest viewers; of those, the farthest
+    /// from its turn. Only as many slots are used as there are viewers for: a
+    /// turn for a single viewer costs more than sending to it.
+    fn lightest_slot(&self, circle: usize) -> usize {
+        let slots = CIRCLES[circle].len();
+        let used = (self.viewers.len() / SLOT_VIEWERS).next_power_of_two().min(slots);
+        (1..=slots)
+            .rev()
+            .map(|ahead| self.turn.slot(circle, ahead))
+            .filter(|slot| (slot - CIRCLES[circle].start).is_multiple_of(slots / used))
+            .min_by_key(|&slot| self.slots[slot].len())
+            .unwrap_or(0)
+    }
+
+    fn enter_slot(&mut self, key: usize, circle: usize) {
+        let slot = self.lightest_slot(circle);
+        if let Some(entry) = self.viewers.get_mut(key) {
+            entry.slot = Some((slot, self.slots[slot].len()));
+            self.slots[slot].push(key);
+        }
+    }
+
+    /// A visit was cut short: a shorter circle may suit the viewer better.
+    fn reconsider_slot(&mut self, key: usize) {
+        let Some((slot, _)) = self.viewers.get(key).and_then(|e| e.slot) else { return };
+        let circle = self.suitable_circle(key);
+        if !CIRCLES[circle].contains(&slot) {
+            self.leave_slot(key);
+            self.enter_slot(key, circle);
+        }
     }
 
     /// When there is something to do next.
@@ -250,8 +298,10 @@ impl Fanout {
         if !self.waiting.is_empty() || !self.closing.is_empty() {
             return self.turn.due_at;
         }
-        let empty =
-            (0u32..).zip(0..SLOTS).find(|(_, i)| !self.slots[(self.turn.slot + i) % SLOTS].is_empty());
+        let somebody = |ahead: usize| {
+            (0..CIRCLES.len()).any(|circle| !self.slots[self.turn.slot(circle, ahead)].is_empty())
+        };
+        let empty = (0u32..).zip(0..TURNS).find(|&(_, ahead)| somebody(ahead));
         self.turn.due_at + empty.map_or(PERIOD, |(turns, _)| TICK * turns)
     }
 
@@ -270,23 +320,28 @@ impl Fanout {
                 return self.catch_up(now);
             }
             self.turn.open = true;
-            self.turn.next = 0;
+            (self.turn.circle, self.turn.next) = (0, 0);
             self.start_waiting(now);
-            if self.turn.slot == 0 {
+            if self.turn.number == 0 {
                 self.close_finished(now);
             }
         }
         for _ in 0..STEP {
-            let Some(&key) = self.slots[self.turn.slot].get(self.turn.next) else {
-                self.finish_turn(now);
-                return true;
+            let slot = self.turn.slot(self.turn.circle, 0);
+            let Some(&key) = self.slots[slot].get(self.turn.next) else {
+                (self.turn.circle, self.turn.next) = (self.turn.circle + 1, 0);
+                if self.turn.circle == CIRCLES.len() {
+                    self.finish_turn(now);
+                    return true;
+                }
+                continue;
             };
             let late = Monotonic::now().since(self.turn.due_at);
             self.metrics.lateness_us.saturating_record(micros(late).max(1));
-            let before = self.slots[self.turn.slot].len();
+            let before = self.slots[slot].len();
             self.visit(key, now);
             // A viewer that ended was replaced by the last one of the slot.
-            if self.slots[self.turn.slot].len() == before {
+            if self.slots[slot].len() == before {
                 self.turn.next += 1;
             }
         }
@@ -307,7 +362,7 @@ impl Fanout {
 
     fn finish_turn(&mut self, now: Monotonic) {
         self.turn.open = false;
-        self.turn.slot = (self.turn.slot + 1) % SLOTS;
+        self.turn.number = (self.turn.number + 1) % TURNS;
         self.turn.due_at = self.turn.due_at + TICK;
         // More than a whole turn behind, catching up would only make sends
         // small: go on from here, with larger ones.
@@ -330,6 +385,7 @@ impl Fanout {
         match outcome {
             Visit::Done => {}
             Visit::More => {
+                self.reconsider_slot(key);
                 if let Some(entry) = self.viewers.get_mut(key).filter(|e| !e.queued) {
                     entry.queued = true;
                     self.due.push_back(key);

@@ -47,6 +47,8 @@ pub(crate) struct Window {
     /// Stream time at which a viewer who watches without a pause is, in
     /// microseconds; see [`crate::ingest::pace`].
     playout_micros: AtomicU64,
+    /// Mean rate since the chain began.
+    rate_bps: AtomicU64,
     /// Whether a join point was ever found.
     joinable: AtomicBool,
 }
@@ -60,6 +62,11 @@ impl Window {
     /// Whether a viewer in `segment` has fallen out.
     pub(crate) fn has_left(&self, segment: &Segment) -> bool {
         segment.sequence() < self.oldest.load(Ordering::Relaxed)
+    }
+
+    /// Mean rate in stream time; 0 while unknown.
+    pub(crate) fn rate_bps(&self) -> u64 {
+        self.rate_bps.load(Ordering::Relaxed)
     }
 
     /// Stream time at the head.
@@ -305,6 +312,8 @@ impl ChainWriter {
             self.roll()?;
         }
         self.window.head_micros.store(micros(self.at), Ordering::Release);
+        let rate = (self.stats.published * 8_000_000).checked_div(micros(self.at)).unwrap_or(0);
+        self.window.rate_bps.store(rate, Ordering::Relaxed);
         Ok(())
     }
 
