@@ -46,9 +46,9 @@ const PERIOD: Duration = Duration::from_millis(5 * TURNS as u64);
 /// A visit of more than this belongs into a shorter circle: with the default
 /// send buffer a larger one is cut short and waits for room.
 const VISIT_GOAL: u64 = 224 << 10;
-/// Viewers that fill a slot before another one is used: about half a
-/// millisecond of sends.
-const SLOT_VIEWERS: usize = 16;
+/// Viewers that fill a slot before another one is used: about a
+/// millisecond of sends, well below a turn.
+const SLOT_VIEWERS: usize = 64;
 /// Visits in one step, between which the shard looks at its other work.
 const STEP: usize = 64;
 /// Visits in one step to those that catch up: each may send 256 KiB.
