@@ -30,6 +30,24 @@ impl Lease {
         self.address
     }
 
+    /// Whether nobody knows yet which swarm plays here; see
+    /// [`SlotGuard::is_unknown`].
+    pub(super) fn is_unknown(&self) -> bool {
+        self.slot.as_ref().is_some_and(SlotGuard::is_unknown)
+    }
+
+    /// Everybody concerned knows from now on which swarm plays here.
+    pub(super) fn known(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.known();
+        }
+    }
+
+    /// Whether another stream starts on the engine whose swarm is not known.
+    pub(super) fn has_unknown_neighbour(&self) -> bool {
+        self.slot.as_ref().is_some_and(|slot| !slot.is_unknown() && slot.slots().has_unknown())
+    }
+
     /// From now on there is a session to stop.
     pub(super) fn opened(&mut self, command: Option<String>) {
         self.command = command;
