@@ -54,6 +54,8 @@ impl EngineState {
 pub struct Slots {
     /// The count, and [`UNKNOWN`].
     taken: AtomicU32,
+    /// Of those taken, the ones whose session is being stopped.
+    stopping: AtomicU32,
     capacity: AtomicU32,
 }
 
@@ -65,7 +67,11 @@ impl Slots {
     /// Free slots for an engine that may play `capacity` streams at once.
     #[must_use]
     pub fn new(capacity: u32) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicU32::new(0), capacity: AtomicU32::new(capacity) })
+        Arc::new(Self {
+            taken: AtomicU32::new(0),
+            stopping: AtomicU32::new(0),
+            capacity: AtomicU32::new(capacity),
+        })
     }
 
     /// Streams playing or starting.
@@ -79,6 +85,13 @@ impl Slots {
     #[must_use]
     pub fn has_unknown(&self) -> bool {
         self.taken.load(Ordering::Acquire) & UNKNOWN != 0
+    }
+
+    /// Whether a session is being stopped here. A stop ends every session of
+    /// its swarm, and one that starts meanwhile may be of the same.
+    #[must_use]
+    pub fn has_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire) > 0
     }
 
     /// Streams allowed at once.
@@ -103,7 +116,7 @@ impl Slots {
         let is_unknown = taken == 0;
         let next = if is_unknown { UNKNOWN | 1 } else { now + 1 };
         self.taken.compare_exchange(now, next, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        Some(SlotGuard { slots: Arc::clone(self), is_unknown })
+        Some(SlotGuard { slots: Arc::clone(self), is_unknown, is_stopping: false })
     }
 }
 
@@ -112,6 +125,7 @@ impl Slots {
 pub struct SlotGuard {
     slots: Arc<Slots>,
     is_unknown: bool,
+    is_stopping: bool,
 }
 
 impl SlotGuard {
@@ -135,11 +149,21 @@ impl SlotGuard {
             self.slots.taken.fetch_and(!UNKNOWN, Ordering::AcqRel);
         }
     }
+
+    /// The session in this slot is being stopped, until the slot is freed.
+    pub fn stopping(&mut self) {
+        if !std::mem::replace(&mut self.is_stopping, true) {
+            self.slots.stopping.fetch_add(1, Ordering::AcqRel);
+        }
+    }
 }
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.known();
+        if self.is_stopping {
+            self.slots.stopping.fetch_sub(1, Ordering::AcqRel);
+        }
         let before = self.slots.taken.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before & !UNKNOWN > 0, "a slot was freed twice");
     }
@@ -284,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_slot_is_unknown_and_only_until_it_is_known_or_freed() {
+    fn only_the_first_slot_is_unknown_and_a_freed_one_leaves_no_mark() {
         let slots = Slots::new(3);
         assert!(!slots.has_unknown());
         let mut first = slots.reserve_at(slots.taken()).unwrap();
@@ -293,7 +317,10 @@ mod tests {
         assert_eq!((slots.has_unknown(), slots.taken()), (true, 2));
         first.known();
         assert_eq!((slots.has_unknown(), slots.taken()), (false, 2));
+        first.stopping();
+        assert!(slots.has_stopping());
         drop(first);
+        assert!(!slots.has_stopping());
         let third = slots.reserve_at(slots.taken()).unwrap();
         assert!(!third.is_unknown(), "the engine was not idle");
         drop((second, third));

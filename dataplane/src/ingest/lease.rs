@@ -43,9 +43,14 @@ impl Lease {
         }
     }
 
-    /// Whether another stream starts on the engine whose swarm is not known.
-    pub(super) fn has_unknown_neighbour(&self) -> bool {
-        self.slot.as_ref().is_some_and(|slot| !slot.is_unknown() && slot.slots().has_unknown())
+    /// Whether something goes on beside it on the engine that a start may
+    /// collide with: a stream starts whose swarm is not known, or a session is
+    /// being stopped and takes every other one of its swarm with it.
+    pub(super) fn has_unsettled_neighbour(&self) -> bool {
+        let is_unsettled = |slot: &SlotGuard| {
+            !slot.is_unknown() && (slot.slots().has_unknown() || slot.slots().has_stopping())
+        };
+        self.slot.as_ref().is_some_and(is_unsettled)
     }
 
     /// From now on there is a session to stop.
@@ -67,11 +72,14 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let slot = self.slot.take();
+        let mut slot = self.slot.take();
         let Some(command) = self.command.take() else { return };
         let (context, address) = (Rc::clone(&self.context), self.address);
         context.count(|c| c.engine_stops += 1);
         let pending = context.stop_begins();
+        if let Some(slot) = &mut slot {
+            slot.stopping();
+        }
         rt::spawn(async move {
             engine::stop(address, &command).await;
             drop(slot);

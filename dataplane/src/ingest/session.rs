@@ -41,8 +41,8 @@ const NOISE_LIMIT: u64 = 64 << 10;
 /// An engine that accepts has this long to answer a start while others could
 /// be asked. Content that no peer has makes healthy engines take 5 s.
 const START_ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// An id is looked up, and swarms that are not known yet are waited for, within
-/// this before a stream is started beside others.
+/// An id is looked up, and what others begin or end on the engine is waited for,
+/// within this before a stream is started beside them.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 /// How often that wait looks again.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(5);
@@ -319,7 +319,8 @@ impl Session {
     /// Beside other streams of the same engine, an id is resolved before it is
     /// started: a second session of a swarm that plays there already would end
     /// the first, now or when it is stopped. One that starts there and is not
-    /// known yet is waited for, so that it claims its swarm first. Says whether
+    /// known yet is waited for, so that it claims its swarm first; one that is
+    /// being stopped, so that the stop does not end this one. Says whether
     /// another stream has taken this one over.
     async fn resolve_and_claim(&self, context: &Rc<Context>, lease: &Lease, deadline: Monotonic) -> bool {
         let limit = deadline.min(Monotonic::now() + RESOLVE_LIMIT);
@@ -331,9 +332,13 @@ impl Session {
             },
             None => None,
         };
-        while lease.has_unknown_neighbour() && Monotonic::now() < limit {
+        loop {
+            // First: a session that has just ended is told to stop in a moment.
             if unless_called(&self.quit, sleep(RESOLVE_PAUSE)).await.is_none() {
                 return true;
+            }
+            if !lease.has_unsettled_neighbour() || Monotonic::now() >= limit {
+                break;
             }
         }
         match infohash {
