@@ -10,6 +10,7 @@ pub(crate) mod log;
 mod netns;
 mod seccomp;
 pub(crate) mod server;
+pub(crate) mod sockets;
 pub(crate) mod stage;
 mod viewer;
 mod wait;
