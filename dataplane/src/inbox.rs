@@ -94,17 +94,22 @@ impl Registry {
     }
 
     /// The swarm of `key`, owned by this shard, turns out to be played by
-    /// `stream`: merges it into the one that played it first.
+    /// `stream`: merges it with the one that claimed it first. Of the two, one
+    /// that an engine has opened a session for goes on, else the first one.
     pub(crate) fn claim(&self, key: ContentKey, stream: Arc<Stream>) {
         let mut streams = self.streams.borrow_mut();
-        if let Some(first) = streams.get(&key).map(current)
-            && first.is_open()
-            && !Arc::ptr_eq(&first, &stream)
-        {
-            stream.merge_into(first);
-        } else {
-            streams.insert(key, stream);
+        let first = streams.get(&key).map(current).filter(|s| s.is_open() && !Arc::ptr_eq(s, &stream));
+        match first {
+            Some(first) if first.engine().is_none() && stream.engine().is_some() && stream.is_open() => {
+                first.merge_into(Arc::clone(&stream));
+                streams.insert(key, Arc::clone(&stream));
+            }
+            Some(first) => stream.merge_into(first),
+            None => {
+                streams.insert(key, Arc::clone(&stream));
+            }
         }
+        stream.set_judged();
     }
 
     /// Forgets what has ended.
@@ -127,7 +132,7 @@ impl Registry {
 /// The stream that viewers of `stream` are to watch now.
 pub(crate) fn current(stream: &Arc<Stream>) -> Arc<Stream> {
     let mut stream = stream;
-    // Each merger leads to an older stream, so this ends.
+    // A merged stream is closed, and only open ones are merged into, so this ends.
     while let Some(into) = stream.merged() {
         stream = into;
     }

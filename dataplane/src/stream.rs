@@ -82,6 +82,8 @@ pub(crate) struct Stream {
     merged: OnceLock<Arc<Stream>>,
     /// The engine that plays it, once it has opened a session: id + 1.
     engine: AtomicU64,
+    /// Times the owner of its swarm has judged its claim.
+    judged: AtomicU32,
     egress: AtomicU64,
 }
 
@@ -99,6 +101,7 @@ impl Stream {
             ended: OnceLock::new(),
             merged: OnceLock::new(),
             engine: AtomicU64::new(0),
+            judged: AtomicU32::new(0),
             egress: AtomicU64::new(0),
         })
     }
@@ -123,15 +126,26 @@ impl Stream {
         Arc::clone(&self.window)
     }
 
-    /// Notes which engine has opened a session for it.
-    pub(crate) fn set_engine(&self, engine: EngineId) {
-        self.engine.store(u64::from(engine.0) + 1, Ordering::Relaxed);
+    /// Notes which engine has opened a session for it, if one has.
+    pub(crate) fn set_engine(&self, engine: Option<EngineId>) {
+        self.engine.store(engine.map_or(0, |e| u64::from(e.0) + 1), Ordering::Release);
     }
 
     /// The engine that has opened a session for it.
     pub(crate) fn engine(&self) -> Option<EngineId> {
-        let noted = self.engine.load(Ordering::Relaxed).checked_sub(1)?;
+        let noted = self.engine.load(Ordering::Acquire).checked_sub(1)?;
         u32::try_from(noted).ok().map(EngineId)
+    }
+
+    /// The owner of its swarm has judged its claim: it is merged by now, or it
+    /// is the one that plays the swarm.
+    pub(crate) fn set_judged(&self) {
+        self.judged.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often that has happened.
+    pub(crate) fn judged(&self) -> u32 {
+        self.judged.load(Ordering::Acquire)
     }
 
     /// Viewers, waiting ones included.

@@ -5,10 +5,13 @@
 //! started ends with the test.
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
+pub(crate) mod crowd;
 pub(crate) mod log;
 mod netns;
 mod seccomp;
 pub(crate) mod server;
+pub(crate) mod sockets;
+pub(crate) mod stage;
 mod viewer;
 mod wait;
 

@@ -366,6 +366,7 @@ async fn service(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
 async fn server_api(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
     conn.wait(engine.timing.api).await;
     let result = match request.parameter("method") {
+        Some("get_media_files") => start::media_files(engine, conn, request).await,
         Some("get_status") => Ok(json!({"playlist_loaded": true, "version": version(engine)})),
         Some("get_network_connection_status") => Ok(json!({"connected": true})),
         Some("get_api_access_token") if conn.peer.ip().is_loopback() => {

@@ -112,6 +112,41 @@ impl Player<'_> {
     }
 }
 
+/// What a content is, told without opening a session. As quick as a known
+/// start once the engine has met the content, as slow as a first one before.
+pub(crate) async fn media_files(
+    engine: &Engine,
+    conn: &mut Conn,
+    request: &Request,
+) -> Result<Value, &'static str> {
+    let not_found = "cannot get transport file";
+    let found = selected(request).and_then(|(selector, value, infohash)| Some((selector, value, infohash?)));
+    let Some((selector, value, infohash)) = found else {
+        conn.wait(engine.timing.start_failure).await;
+        return Err(not_found);
+    };
+    let (behaviour, is_fresh) = {
+        let mut state = engine.state();
+        state.log(format!("files {infohash}"));
+        let behaviour = state.wanted(&value, &infohash, engine.default_content).behaviour;
+        (behaviour, state.is_fresh(&infohash, Instant::now()))
+    };
+    let is_unknown = behaviour.lookup == Lookup::OnlyInfohash && selector == Selector::ContentId && !is_fresh;
+    if is_unknown || matches!(behaviour.start.answer, StartAnswer::Error(_)) {
+        conn.wait(behaviour.start.delay.unwrap_or(engine.timing.start_failure)).await;
+        return Err(not_found);
+    }
+    if !is_fresh {
+        conn.wait(behaviour.start.delay.unwrap_or(engine.timing.start_first)).await;
+        engine.state().learn(&infohash, Instant::now());
+    }
+    let name = format!("Broadcast {}", &infohash[..8]);
+    Ok(json!({
+        "files": [{"index": 0, "filename": name}], "name": name, "infohash": infohash,
+        "transport_type": "bt", "type": "live", "transport_file_cache_key": null,
+    }))
+}
+
 /// Counts a start and says how it goes on, and after how long.
 fn begin(
     engine: &Engine,

@@ -300,6 +300,9 @@ fn selectors_count_in_their_order_and_files_can_be_posted() {
 fn service_calls_answer_as_documented() {
     let emulator = emulator(1);
     let address = emulator.addresses()[0];
+    let known = id(Scenario::healthy(), 1);
+    let missing = id(Scenario::metadata_failure(Duration::from_millis(1)), 2);
+    let files = |id| format!("/server/api?api_version=3&method=get_media_files&content_id={id}");
     for (target, part, value) in [
         ("/webui/api/service?method=get_version", "/result/version", "\"3.2.11\""),
         ("/webui/api/service?method=get_version", "/result/code", "3021100"),
@@ -307,10 +310,14 @@ fn service_calls_answer_as_documented() {
         ("/server/api?api_version=3&method=get_status", "/result/playlist_loaded", "true"),
         ("/server/api?api_version=3&method=get_network_connection_status", "/result/connected", "true"),
         ("/server/api?api_version=3&method=x", "/error/message", "\"unknown method\""),
+        (&files(known), "/result/infohash", &format!("\"{}\"", known.infohash())),
+        (&files(known), "/result/type", "\"live\""),
+        (&files(missing), "/error/message", "\"cannot get transport file\""),
     ] {
         let json = get(address, target).json();
         assert_eq!(json.pointer(part).map(ToString::to_string), Some(value.to_owned()), "{target}: {json}");
     }
+    assert_eq!(emulator.counters().open_sessions, 0, "telling files opens no session");
     // One connection serves many small calls.
     let mut client = Client::get(address, "/webui/api/service?method=get_version");
     let one = client.answer(LIMIT, usize::MAX);

@@ -58,6 +58,15 @@ fn announcement(to: u64) -> Packets {
     all
 }
 
+/// A table with discontinuity_indicator in an adaptation field before it.
+fn signalling(table: &[u8; PACKET_BYTES]) -> [u8; PACKET_BYTES] {
+    let mut p = *table;
+    p[3] |= 0x20;
+    p[4..6].copy_from_slice(&[1, 0x80]);
+    p[6..].copy_from_slice(&table[4..PACKET_BYTES - 2]);
+    p
+}
+
 #[test]
 fn every_damage_is_found_and_nothing_else() {
     let start = group(0);
@@ -181,9 +190,15 @@ fn a_jump_is_legal_only_when_announced_at_a_random_access_point() {
     let before = run(start, 1000);
     let jump = |announcement: Packets, to: u64| [before.clone(), announcement, run(to, 1000)].concat();
     let full = announcement(to);
+    let signals = || full[4..].iter().copied();
+    let in_tables: Packets = full[2..4].iter().map(signalling).chain(signals()).collect();
+    let mut damaged = in_tables.clone();
+    damaged[0][14] ^= 1;
     for (name, packets, signalled, unbroken) in [
         ("announced", jump(full.clone(), to + 2), 1, true),
         ("backwards", [run(to, 1000), announcement(start), run(start + 2, 500)].concat(), 1, true),
+        ("announced in the tables", jump(in_tables.clone(), to + 2), 1, true),
+        ("announced in a damaged table", jump(damaged, to + 2), 0, false),
         ("not announced", jump(vec![], to + 2), 0, false),
         ("tables only", jump(full[2..4].to_vec(), to + 2), 0, false),
         ("indicators only", jump([&full[..2], &full[4..]].concat(), to + 2), 0, false),

@@ -52,21 +52,46 @@ impl EngineState {
 /// The streams an engine plays now, and how many it may: shared by all shards.
 #[derive(Debug)]
 pub struct Slots {
+    /// The count, and [`UNKNOWN`].
     taken: AtomicU32,
+    /// Of those taken, the ones whose session is being stopped.
+    stopping: AtomicU32,
     capacity: AtomicU32,
 }
+
+/// Set in `taken` while the stream that found the engine idle starts and
+/// nobody can say yet which swarm it plays.
+const UNKNOWN: u32 = 1 << 31;
 
 impl Slots {
     /// Free slots for an engine that may play `capacity` streams at once.
     #[must_use]
     pub fn new(capacity: u32) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicU32::new(0), capacity: AtomicU32::new(capacity) })
+        Arc::new(Self {
+            taken: AtomicU32::new(0),
+            stopping: AtomicU32::new(0),
+            capacity: AtomicU32::new(capacity),
+        })
     }
 
     /// Streams playing or starting.
     #[must_use]
     pub fn taken(&self) -> u32 {
-        self.taken.load(Ordering::Relaxed)
+        self.taken.load(Ordering::Relaxed) & !UNKNOWN
+    }
+
+    /// Whether a stream starts here whose swarm nobody knows yet. Who plays a
+    /// known swarm beside it waits, lest both turn out to play the same one.
+    #[must_use]
+    pub fn has_unknown(&self) -> bool {
+        self.taken.load(Ordering::Acquire) & UNKNOWN != 0
+    }
+
+    /// Whether a session is being stopped here. A stop ends every session of
+    /// its swarm, and one that starts meanwhile may be of the same.
+    #[must_use]
+    pub fn has_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire) > 0
     }
 
     /// Streams allowed at once.
@@ -81,22 +106,66 @@ impl Slots {
     }
 
     /// Takes one slot if still `taken` are taken and that is below the capacity.
+    /// The first one is unknown until its holder says otherwise.
     #[must_use]
     pub fn reserve_at(self: &Arc<Self>, taken: u32) -> Option<SlotGuard> {
-        (taken < self.capacity()
-            && self.taken.compare_exchange(taken, taken + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok())
-        .then(|| SlotGuard(Arc::clone(self)))
+        let now = self.taken.load(Ordering::Relaxed);
+        if now & !UNKNOWN != taken || taken >= self.capacity() {
+            return None;
+        }
+        let is_unknown = taken == 0;
+        let next = if is_unknown { UNKNOWN | 1 } else { now + 1 };
+        self.taken.compare_exchange(now, next, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        Some(SlotGuard { slots: Arc::clone(self), is_unknown, is_stopping: false })
     }
 }
 
 /// One reserved slot; freed once, when dropped.
 #[derive(Debug)]
-pub struct SlotGuard(Arc<Slots>);
+pub struct SlotGuard {
+    slots: Arc<Slots>,
+    is_unknown: bool,
+    is_stopping: bool,
+}
+
+impl SlotGuard {
+    /// The slots that it is one of.
+    #[must_use]
+    pub fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+
+    /// Whether it was the first one and [`Self::known`] has not been called:
+    /// the engine plays nothing else that this could collide with, and others
+    /// wait until the swarm is known.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.is_unknown
+    }
+
+    /// The swarm played in this slot is known from now on.
+    pub fn known(&mut self) {
+        if std::mem::take(&mut self.is_unknown) {
+            self.slots.taken.fetch_and(!UNKNOWN, Ordering::AcqRel);
+        }
+    }
+
+    /// The session in this slot is being stopped, until the slot is freed.
+    pub fn stopping(&mut self) {
+        if !std::mem::replace(&mut self.is_stopping, true) {
+            self.slots.stopping.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        let before = self.0.taken.fetch_sub(1, Ordering::AcqRel);
-        debug_assert!(before > 0, "a slot was freed twice");
+        self.known();
+        if self.is_stopping {
+            self.slots.stopping.fetch_sub(1, Ordering::AcqRel);
+        }
+        let before = self.slots.taken.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before & !UNKNOWN > 0, "a slot was freed twice");
     }
 }
 
@@ -170,7 +239,7 @@ impl EngineTable {
             };
             // Only the count that was ranked is taken: else a crowd that ranked
             // the same engine at the same time would all land on it. Each loss
-            // is another shard's win, so this ends.
+            // is another shard's win or news, so this ends.
             if let Some(guard) = engine.slots.reserve_at(taken) {
                 return Ok((engine, guard));
             }
@@ -236,6 +305,30 @@ mod tests {
         assert_eq!(EngineTable::default().pick(&[]).err(), Some(NotPicked::NoEngine));
         held.clear();
         assert_eq!(table.engines.iter().map(|e| e.slots.taken()).sum::<u32>(), 0);
+    }
+
+    #[test]
+    fn only_the_first_slot_is_unknown_and_a_freed_one_leaves_no_mark() {
+        let slots = Slots::new(3);
+        assert!(!slots.has_unknown());
+        let mut first = slots.reserve_at(slots.taken()).unwrap();
+        let second = slots.reserve_at(slots.taken()).unwrap();
+        assert_eq!((first.is_unknown(), second.is_unknown()), (true, false));
+        assert_eq!((slots.has_unknown(), slots.taken()), (true, 2));
+        first.known();
+        assert_eq!((slots.has_unknown(), slots.taken()), (false, 2));
+        first.stopping();
+        assert!(slots.has_stopping());
+        drop(first);
+        assert!(!slots.has_stopping());
+        let third = slots.reserve_at(slots.taken()).unwrap();
+        assert!(!third.is_unknown(), "the engine was not idle");
+        drop((second, third));
+        let again = slots.reserve_at(slots.taken()).unwrap();
+        assert!(again.is_unknown());
+        drop(again);
+        assert_eq!((slots.has_unknown(), slots.taken()), (false, 0));
+        assert!(Slots::new(0).reserve_at(0).is_none());
     }
 
     #[test]

@@ -30,6 +30,29 @@ impl Lease {
         self.address
     }
 
+    /// Whether nobody knows yet which swarm plays here; see
+    /// [`SlotGuard::is_unknown`].
+    pub(super) fn is_unknown(&self) -> bool {
+        self.slot.as_ref().is_some_and(SlotGuard::is_unknown)
+    }
+
+    /// Everybody concerned knows from now on which swarm plays here.
+    pub(super) fn known(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.known();
+        }
+    }
+
+    /// Whether something goes on beside it on the engine that a start may
+    /// collide with: a stream starts whose swarm is not known, or a session is
+    /// being stopped and takes every other one of its swarm with it.
+    pub(super) fn has_unsettled_neighbour(&self) -> bool {
+        let is_unsettled = |slot: &SlotGuard| {
+            !slot.is_unknown() && (slot.slots().has_unknown() || slot.slots().has_stopping())
+        };
+        self.slot.as_ref().is_some_and(is_unsettled)
+    }
+
     /// From now on there is a session to stop.
     pub(super) fn opened(&mut self, command: Option<String>) {
         self.command = command;
@@ -49,11 +72,14 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let slot = self.slot.take();
+        let mut slot = self.slot.take();
         let Some(command) = self.command.take() else { return };
         let (context, address) = (Rc::clone(&self.context), self.address);
         context.count(|c| c.engine_stops += 1);
         let pending = context.stop_begins();
+        if let Some(slot) = &mut slot {
+            slot.stopping();
+        }
         rt::spawn(async move {
             engine::stop(address, &command).await;
             drop(slot);

@@ -41,8 +41,16 @@ const NOISE_LIMIT: u64 = 64 << 10;
 /// An engine that accepts has this long to answer a start while others could
 /// be asked. Content that no peer has makes healthy engines take 5 s.
 const START_ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// An id is looked up within this before it is started beside other streams.
+/// An id is looked up, and what others begin or end on the engine is waited for,
+/// within this before a stream is started beside them.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
+/// How often that wait looks again.
+const RESOLVE_PAUSE: Duration = Duration::from_millis(5);
+/// The owner of a swarm judges a claim within this, or is too busy to be waited
+/// for.
+const CLAIM_LIMIT: Duration = Duration::from_secs(1);
+/// How often that wait looks again.
+const CLAIM_PAUSE: Duration = Duration::from_millis(1);
 
 /// What control is told once a second, kept as it happens.
 #[derive(Debug, Default)]
@@ -223,6 +231,7 @@ impl Session {
         loop {
             let outcome = self.attempt(&context, &mut tried, last.as_ref()).await;
             self.engine.set(None);
+            self.stream.set_engine(None);
             let now = Monotonic::now();
             let (event, failure) = match outcome {
                 Outcome::Over => break,
@@ -256,12 +265,14 @@ impl Session {
         };
         tried.push(entry.id);
         self.engine.set(Some(entry.id));
-        let alone = entry.slots.taken() == 1;
         let others = table.engines.len() > tried.len();
         let mut lease = Lease::new(context, entry.id, entry.address, slot);
         drop(table);
 
-        if !alone && self.resolve_and_claim(context, &lease, deadline).await {
+        if self.content.key.as_str().starts_with("infohash:") {
+            lease.known();
+        }
+        if !lease.is_unknown() && self.resolve_and_claim(context, &lease, deadline).await {
             return Outcome::Over;
         }
         let began = Monotonic::now();
@@ -307,32 +318,49 @@ impl Session {
 
     /// Beside other streams of the same engine, an id is resolved before it is
     /// started: a second session of a swarm that plays there already would end
-    /// the first. Says whether another stream has taken this one over.
+    /// the first, now or when it is stopped. One that starts there and is not
+    /// known yet is waited for, so that it claims its swarm first; one that is
+    /// being stopped, so that the stop does not end this one. Says whether
+    /// another stream has taken this one over.
     async fn resolve_and_claim(&self, context: &Rc<Context>, lease: &Lease, deadline: Monotonic) -> bool {
-        let Some(id) = self.content.key.as_str().strip_prefix("id:").filter(|id| id.len() == 40) else {
-            return false;
-        };
         let limit = deadline.min(Monotonic::now() + RESOLVE_LIMIT);
-        let resolved = unless_called(&self.quit, engine::resolve(lease.address(), id, limit)).await;
-        match resolved {
-            Some(Some(infohash)) => self.claim(context, &infohash).await,
-            Some(None) => false,
-            None => true,
+        let id = self.content.key.as_str().strip_prefix("id:").filter(|id| id.len() == 40);
+        let infohash = match id {
+            Some(id) => match unless_called(&self.quit, engine::resolve(lease.address(), id, limit)).await {
+                Some(infohash) => infohash,
+                None => return true,
+            },
+            None => None,
+        };
+        loop {
+            // First: a session that has just ended is told to stop in a moment.
+            if unless_called(&self.quit, sleep(RESOLVE_PAUSE)).await.is_none() {
+                return true;
+            }
+            if !lease.has_unsettled_neighbour() || Monotonic::now() >= limit {
+                break;
+            }
+        }
+        match infohash {
+            Some(infohash) => self.claim(context, &infohash).await,
+            None => self.stream.merged().is_some(),
         }
     }
 
-    /// Tells the owner of the swarm that this stream plays it, and waits until
-    /// that has had its effect: with one shard at once, otherwise within a few
-    /// turns. Says whether another stream has taken this one over.
+    /// Tells the owner of the swarm that this stream plays it, and waits for
+    /// its judgement. Says whether another stream has taken this one over.
     async fn claim(&self, context: &Rc<Context>, infohash: &str) -> bool {
         self.infohash.replace(Some(infohash.to_owned()));
         let key = ContentKey::infohash(infohash);
         if key == self.content.key || self.content.key.as_str().contains('&') {
-            return false;
+            return self.stream.merged().is_some();
         }
         let owner = key.owner(context.shards());
+        let (before, limit) = (self.stream.judged(), Monotonic::now() + CLAIM_LIMIT);
         if context.tell_peer(owner, Peer::Claim { key, stream: Arc::clone(&self.stream) }) {
-            sleep(Duration::from_millis(2)).await;
+            while self.stream.judged() == before && Monotonic::now() < limit {
+                sleep(CLAIM_PAUSE).await;
+            }
         }
         self.stream.merged().is_some()
     }
@@ -357,10 +385,13 @@ impl Session {
             Err(failure) => return Some(Err(failure)),
         };
         lease.opened(command);
-        self.stream.set_engine(lease.engine());
-        if let Some(infohash) = infohash
-            && self.claim(context, &infohash).await
-        {
+        self.stream.set_engine(Some(lease.engine()));
+        let merged = match infohash {
+            Some(infohash) => self.claim(context, &infohash).await,
+            None => self.stream.merged().is_some(),
+        };
+        lease.known();
+        if merged {
             return None;
         }
         unless_called(&self.quit, engine::play(lease.address(), &playback, deadline)).await

@@ -202,9 +202,16 @@ pub(super) fn signed_number(p: &[u8; PACKET_BYTES]) -> Option<u64> {
     Some(gather(&p[SIGNATURE_AT + 2..SIGNATURE_AT + 12]))
 }
 
-/// The table of this PID but for its continuity counter, if there is one.
+/// The table of this PID but for its continuity counter, if there is one. An
+/// adaptation field before it, as a server adds to signal a discontinuity, only
+/// takes the place of stuffing.
 pub(super) fn is_whole_table(p: &[u8; PACKET_BYTES]) -> bool {
-    let same = |t: &[u8; PACKET_BYTES]| p[..3] == t[..3] && p[3] & 0xf0 == t[3] && p[4..] == t[4..];
+    let field = if p[3] & 0x20 == 0 { 0 } else { 1 + usize::from(p[4]) };
+    let Some(payload) = p.get(4 + field..) else { return false };
+    let same = |t: &[u8; PACKET_BYTES]| {
+        let (table, stuffing) = t[4..].split_at(payload.len());
+        p[..3] == t[..3] && p[3] & 0xd0 == t[3] && payload == table && stuffing.iter().all(|b| *b == 0xff)
+    };
     same(&PAT) || same(&PMT)
 }
 
