@@ -368,6 +368,10 @@ async fn server_api(engine: &Engine, conn: &mut Conn, request: &Request) -> Next
     let result = match request.parameter("method") {
         Some("get_status") => Ok(json!({"playlist_loaded": true, "version": version(engine)})),
         Some("get_network_connection_status") => Ok(json!({"connected": true})),
+        Some("get_media_files") => match start::look_up(engine, conn, request).await {
+            Ok(found) => found,
+            Err(next) => return next,
+        },
         Some("get_api_access_token") if conn.peer.ip().is_loopback() => {
             Ok(json!({"token": crate::rng::forty_hex("token").repeat(2)[..64]}))
         }

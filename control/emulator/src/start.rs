@@ -100,6 +100,40 @@ pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request) -
     }
 }
 
+/// What is known of a content without a session of it: the result or the error
+/// of `get_media_files`, or what becomes of the connection instead.
+pub(crate) async fn look_up(
+    engine: &Engine,
+    conn: &mut Conn,
+    request: &Request,
+) -> Result<Result<Value, &'static str>, Next> {
+    const UNKNOWN: &str = "cannot get transport file";
+    let Some((selector, value, Some(infohash))) = selected(request) else { return Ok(Err(UNKNOWN)) };
+    let behaviour = engine.state().wanted(&value, &infohash, engine.default_content).behaviour;
+    match (behaviour.accept, behaviour.start.answer) {
+        (Accept::Refuse | Accept::Reset, _) => return Err(Next::Reset),
+        (Accept::Hang, _) | (Accept::Serve, StartAnswer::Hang) => return Err(hang(conn).await),
+        (Accept::Serve, _) => {}
+    }
+    let is_found = match behaviour.start.answer {
+        StartAnswer::Error(_) => false,
+        _ if behaviour.lookup == Lookup::OnlyInfohash => selector != Selector::ContentId,
+        _ => true,
+    };
+    let usual = if is_found { engine.timing.api } else { engine.timing.start_failure };
+    if !conn.wait(behaviour.start.delay.unwrap_or(usual)).await {
+        return Err(Next::Close);
+    }
+    Ok(if is_found {
+        Ok(json!({
+            "files": [{"index": 0, "filename": "emulated"}], "name": "emulated", "infohash": infohash,
+            "transport_type": "bt", "type": "live", "transport_file_cache_key": null,
+        }))
+    } else {
+        Err(UNKNOWN)
+    })
+}
+
 /// Who asks.
 struct Player<'a> {
     pid: Option<&'a str>,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use millrace_emulator::{At, Emulator, Profile, Scenario, infohash_of};
+use millrace_emulator::{At, Content, ContentId, Emulator, Profile, Scenario, infohash_of};
 use support::*;
 
 const FOR_EVER: Duration = Duration::ZERO;
@@ -300,12 +300,19 @@ fn selectors_count_in_their_order_and_files_can_be_posted() {
 fn service_calls_answer_as_documented() {
     let emulator = emulator(1);
     let address = emulator.addresses()[0];
+    let files = "/server/api?api_version=3&method=get_media_files&content_id=";
+    let id = |scenario| ContentId::new(Content::Clip, scenario, 1);
+    let (good, bad) = (id(Scenario::healthy()), id(Scenario::metadata_failure(Duration::ZERO)));
+    let (known, unknown) = (&*format!("{files}{good}"), &*format!("{files}{bad}"));
+    let infohash = &*format!("\"{}\"", good.infohash());
     for (target, part, value) in [
         ("/webui/api/service?method=get_version", "/result/version", "\"3.2.11\""),
         ("/webui/api/service?method=get_version", "/result/code", "3021100"),
         ("/webui/api/service?method=x", "/error", "\"access denied\""),
         ("/server/api?api_version=3&method=get_status", "/result/playlist_loaded", "true"),
         ("/server/api?api_version=3&method=get_network_connection_status", "/result/connected", "true"),
+        (known, "/result/infohash", infohash),
+        (unknown, "/error/message", "\"cannot get transport file\""),
         ("/server/api?api_version=3&method=x", "/error/message", "\"unknown method\""),
     ] {
         let json = get(address, target).json();
