@@ -5,16 +5,22 @@
 //! started ends with the test.
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
+pub(crate) mod audience;
 pub(crate) mod crowd;
 pub(crate) mod log;
+pub(crate) mod mutate;
 mod netns;
+pub(crate) mod pool;
+pub(crate) mod raw;
 mod seccomp;
 pub(crate) mod server;
 pub(crate) mod sockets;
 pub(crate) mod stage;
+pub(crate) mod tool;
 mod viewer;
 mod wait;
 
+pub(crate) use audience::{Audience, assert_undisturbed};
 pub(crate) use netns::Netns;
 pub(crate) use seccomp::deny_uring;
 pub(crate) use server::{Answer, Server, get};

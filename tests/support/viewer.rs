@@ -153,7 +153,12 @@ impl Viewer {
         &self.socket
     }
 
-    fn read_some(&mut self, into: &mut [u8], deadline: Instant) -> io::Result<usize> {
+    /// Reads what there is, waiting for it until `deadline`; 0 when the server
+    /// has closed.
+    ///
+    /// # Errors
+    /// `TimedOut` at the deadline.
+    pub(crate) fn read_some(&mut self, into: &mut [u8], deadline: Instant) -> io::Result<usize> {
         if !self.rest.is_empty() {
             let count = self.rest.len().min(into.len());
             into[..count].copy_from_slice(&self.rest[..count]);

@@ -137,6 +137,12 @@ impl Life {
             (State::StartingUnwatched { .. } | State::Lingering { .. }, Event::Closed) => {
                 end(Cause::ViewersLeft)
             }
+            // The budget may be noticed by the attempt that it cut short.
+            (State::Starting { since } | State::StartingUnwatched { since, .. }, Event::AttemptFailed(_))
+                if over(since, limits.start_budget) =>
+            {
+                end(Cause::StartTimeout)
+            }
             (State::Starting { .. } | State::StartingUnwatched { .. }, Event::AttemptFailed(cause)) => {
                 if self.another(cause) {
                     self.attempts += 1;
@@ -231,6 +237,12 @@ mod tests {
                 vec![(20, AttemptFailed(silent)), (30, Tick)],
                 None,
                 vec![Effect::TryNext, Effect::End(Cause::StartTimeout)],
+            ),
+            (
+                "no engine is tried after the budget",
+                vec![(30, AttemptFailed(silent))],
+                None,
+                vec![Effect::End(Cause::StartTimeout)],
             ),
             (
                 "three engines at most",
