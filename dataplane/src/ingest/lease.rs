@@ -15,11 +15,12 @@ pub(super) struct Lease {
     address: SocketAddr,
     slot: Option<SlotGuard>,
     command: Option<String>,
+    opened: bool,
 }
 
 impl Lease {
     pub(super) fn new(context: &Rc<Context>, engine: EngineId, address: SocketAddr, slot: SlotGuard) -> Self {
-        Self { context: Rc::clone(context), engine, address, slot: Some(slot), command: None }
+        Self { context: Rc::clone(context), engine, address, slot: Some(slot), command: None, opened: false }
     }
 
     pub(super) fn engine(&self) -> EngineId {
@@ -53,9 +54,16 @@ impl Lease {
         self.slot.as_ref().is_some_and(is_unsettled)
     }
 
-    /// From now on there is a session to stop.
+    /// The engine has answered; from now on there is a session to stop, unless
+    /// it has no command URL.
     pub(super) fn opened(&mut self, command: Option<String>) {
+        self.opened = true;
         self.command = command;
+    }
+
+    /// Whether the engine has answered the start.
+    pub(super) fn is_opened(&self) -> bool {
+        self.opened
     }
 
     /// The session must not be stopped: stopping it would end another one of

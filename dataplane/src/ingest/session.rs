@@ -285,13 +285,13 @@ impl Session {
                 return Outcome::Failed(failure);
             }
             None => {
-                self.let_go(context, lease);
+                self.let_go(lease);
                 return Outcome::Over;
             }
         };
         let failure = self.read(context, &lease, playback, began).await;
         let Some(failure) = failure else {
-            self.let_go(context, lease);
+            self.let_go(lease);
             return Outcome::Over;
         };
         let played = self.life.borrow().start_deadline().is_none();
@@ -305,14 +305,20 @@ impl Session {
     }
 
     /// Gives the engine back after the session was ended from outside.
-    fn let_go(&self, _context: &Context, lease: Lease) {
+    fn let_go(&self, lease: Lease) {
         let merged = self.stream.merged();
         if merged.is_some_and(|into| into.engine() == Some(lease.engine())) {
             lease.leave_running();
-        } else if self.stream.ended().is_some_and(|e| matches!(e.cause, Cause::StartTimeout | Cause::Stalled))
-        {
-            let cause = self.stream.ended().map_or(Cause::Stalled, |e| e.cause);
-            lease.report(EngineEvidence::Broke(cause));
+            return;
+        }
+        match self.stream.ended().map(|e| e.cause) {
+            // It had the whole budget and did not even answer.
+            Some(Cause::StartTimeout) if !lease.is_opened() => {
+                lease.report(EngineEvidence::StartFailed(Cause::EngineSilent));
+            }
+            Some(Cause::StartTimeout) => lease.report(EngineEvidence::StartFailed(Cause::StartTimeout)),
+            Some(Cause::Stalled) => lease.report(EngineEvidence::Broke(Cause::Stalled)),
+            _ => {}
         }
     }
 
