@@ -13,7 +13,7 @@ use millrace_emulator::{Scenario, Timing};
 use support::{
     Viewer,
     crowd::{Crowd, assert_unbroken},
-    stage::{Driver, Setup, Stage, path, signed},
+    stage::{Driver, Setup, Stage, fast, path, signed},
     wait_until,
 };
 
@@ -31,7 +31,7 @@ fn bytes_in_flight_are_never_overwritten() {
         let config = "[streams]\nwindow = \"2s\"\n\
             [viewers]\nprebuffer = \"1s\"\nmax_laps = 1000\nsend_buffer = \"1MiB\"\nunsent_limit = \"512KiB\"\n"
             .to_owned();
-        let timing = Timing { burst: Duration::from_millis(500), ..Timing::fast() };
+        let timing = Timing { burst: Duration::from_millis(500), ..fast() };
         let Some(stage) = Stage::start(&Setup { driver, timing, config, ..Setup::default() }) else {
             continue;
         };
@@ -94,7 +94,7 @@ fn a_shard_with_nothing_to_do_does_nothing() {
         let used = used_in(span);
         eprintln!("{driver:?}: {fresh:?} fresh, {used:?} afterwards, of {span:?} on two shards");
         for used in [fresh, used] {
-            assert!(used < span / 10, "{driver:?}: idle shards used {used:?} of {span:?}");
+            assert!(used < span / 40, "{driver:?}: idle shards used {used:?} of {span:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use millrace_emulator::{ContentId, Misuse, Scenario, Timing};
 use rustix::process::Signal;
 use support::{
     crowd::{Crowd, End, assert_unbroken},
-    stage::{Driver, Setup, Stage, path, signed},
+    stage::{Driver, Setup, Stage, fast, path, signed},
     wait_until,
 };
 
@@ -160,7 +160,7 @@ fn who_leaves_while_the_stream_starts_leaves_nothing_behind() {
         let timing = Timing {
             start_first: Duration::from_millis(first),
             prebuffer: Duration::from_millis(prebuffer),
-            ..Timing::fast()
+            ..fast()
         };
         for driver in [Driver::Uring, Driver::Epoll] {
             let setup = Setup { config: lingering("0s"), timing, driver, shards: 2, ..Setup::default() };
@@ -216,7 +216,7 @@ fn sigterm_tells_every_engine_once_and_ends_within_a_second() {
 
 #[test]
 fn sigterm_while_a_stream_starts_refuses_who_waits_and_is_as_quick() {
-    let timing = Timing { start_first: Duration::from_secs(20), ..Timing::fast() };
+    let timing = Timing { start_first: Duration::from_secs(20), ..fast() };
     let Some(mut stage) = Stage::start(&Setup { timing, shards: 2, ..Setup::default() }) else { return };
     let id = signed(RATE, Scenario::healthy(), 20);
     let crowd = Crowd::new();

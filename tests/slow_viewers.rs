@@ -17,7 +17,7 @@ use support::{
     crowd::{Crowd, End, Seen, assert_unbroken},
     skip,
     sockets::private_send_memory,
-    stage::{Driver, Setup, Stage, path, signed},
+    stage::{Driver, Setup, Stage, fast, path, signed},
     wait_until,
 };
 
@@ -33,7 +33,7 @@ const SMALL: usize = 4 << 10;
 /// Engines that are hardly ahead of real time, so that the window is all that a
 /// viewer can lag in.
 fn timing() -> Timing {
-    Timing { burst: Duration::from_millis(500), ..Timing::fast() }
+    Timing { burst: Duration::from_millis(500), ..fast() }
 }
 
 /// A window that a stalled viewer falls out of within seconds.

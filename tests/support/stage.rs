@@ -59,7 +59,7 @@ impl Default for Setup {
             shards: 1,
             engines: 1,
             profile: Profile::default(),
-            timing: Timing::fast(),
+            timing: fast(),
             config: String::new(),
             listen: "127.0.0.1:0".to_owned(),
             allow: &[],
@@ -160,6 +160,12 @@ fn serve(setup: &Setup, emulator: &Emulator, config: &Path) -> Server {
     let driver = format!("driver=\"{}\"", setup.driver.word());
     assert!(server.logs_within(Duration::ZERO, &driver), "no {driver} in the log:\n{}", server.log());
     server
+}
+
+/// Fast engines that do not take a busy machine for a client that reads the
+/// body of a redirect.
+pub(crate) fn fast() -> Timing {
+    Timing { redirect_body: Duration::from_secs(1), ..Timing::fast() }
 }
 
 /// An id that plays the signed broadcast at `bitrate_bps` in the way of `scenario`.
