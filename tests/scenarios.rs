@@ -106,6 +106,8 @@ const CONTENTS: &[(&str, Expect, u64)] = &[
     ("garbage(188)", Patched(188), 0),
     ("garbage(4096)", Patched(4096), 0),
     ("burst-then-quiet(20s,3s)", Picture(5), 0),
+    // Silent for twice the silence limit, with a stock that lasts longer.
+    ("burst-then-quiet(40s,8s)", Picture(10), 0),
     ("slow-trickle(1,100ms)", Refusal(504, "start_timeout"), 4_000),
     // Less than two packets within the budget: no tables and picture by chance.
     ("slow-trickle(5,100ms)", Refusal(504, "start_timeout"), 4_000),

@@ -21,7 +21,7 @@ use crate::{
     http::content::Content,
     inbox::Peer,
     rt::{CancelableAsyncReadRent, Canceller, Notify, sleep, spawn, unless_called},
-    segment::ChainWriter,
+    segment::{ChainWriter, STOCK},
     stream::{ContentKey, Ended, Seat, SessionId, Stream},
 };
 
@@ -61,6 +61,8 @@ struct Gauges {
     skipped: Cell<u64>,
     continuity_errors: Cell<u64>,
     sampled: Cell<(Monotonic, u64)>,
+    /// Until when what the engine has sent ahead lasts, where that is a stock.
+    stocked_until: Cell<Monotonic>,
 }
 
 /// One session.
@@ -136,6 +138,10 @@ impl Session {
         if let Some(ended) = self.stream.merged().and_then(|_| self.stream.ended()) {
             self.over(context, ended, now);
             return;
+        }
+        if now < self.gauges.stocked_until.get() {
+            // An engine that has sent minutes ahead may rest until they are over.
+            self.apply(context, Event::Bytes, now, None);
         }
         let watched = if self.stream.viewers() > 0 { Event::Watched } else { Event::Unwatched };
         self.apply(context, watched, now, None);
@@ -507,6 +513,10 @@ impl Session {
             let now = Monotonic::now();
             let at = playout.advance(now, chain.head());
             chain.window().set_playout(at);
+            let ahead = chain.head().saturating_sub(at);
+            if ahead > STOCK {
+                self.gauges.stocked_until.set(now + ahead);
+            }
             chain.trim(at, config.window, config.window_bytes);
             self.gauges.window_bytes.set(chain.kept_bytes());
             if chain.kept_bytes() <= config.window_bytes {

@@ -22,7 +22,7 @@ use std::{
 use millrace_media::ts::{JoinPoint, Psi};
 
 pub(crate) use memfd::Tail;
-pub(crate) use writer::{ChainWriter, Window};
+pub(crate) use writer::{ChainWriter, STOCK, Window};
 
 /// Join points kept of one segment; more are not recorded. At the largest
 /// segment that is one per 16 KiB, far denser than any encoder's key frames.

@@ -35,6 +35,10 @@ const LARGEST_PCR_STEP: Duration = Duration::from_secs(5);
 /// time of arrival does: windows stay bounded on any input.
 const PCR_SILENCE: Duration = Duration::from_secs(1);
 
+/// An engine further ahead of real time than this has sent a stock, not the
+/// usual prebuffer of 10 to 15 s: it may rest, and viewers join at playout.
+pub(crate) const STOCK: Duration = Duration::from_secs(30);
+
 /// The part of a chain that is kept, as all shards see it: replaced whole when
 /// a segment comes or goes.
 #[derive(Debug, Default)]
@@ -88,7 +92,7 @@ impl Window {
         let segments = self.segments.load();
         let playout = Duration::from_micros(self.playout_micros.load(Ordering::Relaxed));
         let head = self.head();
-        let live = if head.saturating_sub(playout) > LARGE_LEAD { playout + prebuffer } else { head };
+        let live = if head.saturating_sub(playout) > STOCK { playout + prebuffer } else { head };
         let target = live.saturating_sub(prebuffer);
         let mut oldest = None;
         for segment in segments.iter().rev() {
@@ -102,10 +106,6 @@ impl Window {
         oldest.map(place)
     }
 }
-
-/// An engine further ahead of real time than this has sent a stock, not the
-/// usual prebuffer of 10 to 15 s.
-const LARGE_LEAD: Duration = Duration::from_secs(30);
 
 fn place((segment, join): (&Arc<Segment>, &Join)) -> (Cursor, JoinPoint) {
     let offset = usize::try_from(join.point.offset - segment.start()).unwrap_or(0);
