@@ -48,7 +48,8 @@ impl UringRefusal {
                     Ok("1" | "2") => "allow it with `sysctl -w kernel.io_uring_disabled=0`",
                     _ => {
                         "a seccomp filter denies it, as Docker's does by default: allow io_uring_setup, \
-                         io_uring_enter and io_uring_register in a profile given to --security-opt seccomp="
+                         io_uring_enter and io_uring_register, in a profile given to --security-opt seccomp= \
+                         or in the unit's SystemCallFilter="
                     }
                 }
             }
