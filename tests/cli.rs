@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::MetadataExt, net::UnixDatagram},
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
@@ -491,6 +491,33 @@ fn json_lines_carry_the_same_fields() {
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["level"], "INFO");
     assert!(line["address"].as_str().unwrap().parse::<SocketAddr>().is_ok(), "{line}");
+}
+
+#[test]
+fn the_journal_gets_priorities_and_keeps_its_own_time() {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("journal-{}", std::process::id()));
+    let log = fs::File::create(&path).unwrap();
+    let inode = log.metadata().unwrap();
+    let stream = format!("{}:{}", inode.dev(), inode.ino());
+    let variables = [("JOURNAL_STREAM", stream.as_str()), ("API_KEY", "warns")];
+    let args = [&["serve", "--listen", "127.0.0.1:0"][..], &NO_ENGINE].concat();
+    let mut child = millrace(&variables, &args).stderr(log).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let lines = loop {
+        let text = fs::read_to_string(&path).unwrap();
+        if text.contains("serving") || Instant::now() > deadline {
+            break text;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(&path).ok();
+    assert!(lines.contains("serving"), "{lines}");
+    let starts: Vec<_> = lines.lines().map(|line| line.split_whitespace().next().unwrap_or("")).collect();
+    assert!(starts.contains(&"<4>") && starts.contains(&"<6>"), "{lines}");
+    assert!(starts.iter().all(|start| ["<4>", "<6>"].contains(start)), "{lines}");
+    assert!(lines.lines().all(|line| !line.contains("Z  ")), "no time of our own: {lines}");
 }
 
 #[test]
