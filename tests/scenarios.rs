@@ -130,8 +130,8 @@ const CONTENTS: &[(&str, Expect, u64)] = &[
     ("framing-chunked(1048576,1)", Picture(3), 0),
     ("framing-close", Picture(2), 0),
     ("http-500-all", Refusal(502, "engine_error"), 0),
-    ("refuse", Refusal(503, "engine_reset"), 0),
-    ("rst-on-accept", Refusal(503, "engine_reset"), 0),
+    ("refuse", Refusal(502, "engine_reset"), 0),
+    ("rst-on-accept", Refusal(502, "engine_reset"), 0),
     ("hang-accept", Refusal(504, "start_timeout"), 4_000),
     ("api-ok-media-hang", Refusal(504, "start_timeout"), 4_000),
     ("stop-hang(10s)", Picture(2), 0),
@@ -292,7 +292,7 @@ fn read(viewer: &mut Viewer, verifier: &mut Verifier, deadline: Instant) -> bool
 /// With a second, healthy engine, and what one alone is worth.
 const ENGINES: &[(&str, u16, &str)] = &[
     ("refuse", 502, "engine_unreachable"),
-    ("rst-on-accept", 503, "engine_reset"),
+    ("rst-on-accept", 502, "engine_reset"),
     ("hang-accept", 504, "start_timeout"),
     ("http-500-all", 502, "engine_error"),
     ("api-ok-media-hang", 504, "start_timeout"),

@@ -136,9 +136,11 @@ fn terms(cause: Cause) -> (u16, &'static str, u32) {
         Cause::EnginesFull => (503, "Wait until a stream ends, or add engines.", 10),
         Cause::AtCapacity => (503, "Wait until viewers leave, or raise the limit.", 10),
         Cause::ShuttingDown => (503, "Ask again when the server is back.", 5),
-        Cause::EngineUnreachable | Cause::EngineSilent | Cause::EngineError => {
-            (502, "Ask again: another engine will be tried.", 5)
-        }
+        Cause::EngineUnreachable
+        | Cause::EngineSilent
+        | Cause::EngineError
+        | Cause::EngineClosed
+        | Cause::EngineReset => (502, "Ask again: another engine will be tried.", 5),
         Cause::ContentUnavailable => (404, "Check the id, or try again later.", 30),
         Cause::ContentRestricted => (403, "This content needs an option that the engines lack.", 300),
         Cause::StartFailed | Cause::NotTransportStream => (502, "Try again later: the source is broken.", 15),
