@@ -263,9 +263,9 @@ pub enum NotPicked {
 pub enum EngineEvidence {
     /// A stream began to flow, this long after it was asked for.
     Started(Duration),
-    /// A start failed by the engine's fault: silence, refusal, nonsense.
+    /// A start failed, by whoever's fault.
     StartFailed(crate::Cause),
-    /// A running stream broke by the engine's fault.
+    /// A running stream broke off, by whoever's fault.
     Broke(crate::Cause),
 }
 

@@ -285,9 +285,8 @@ impl Session {
         let playback = match self.start(context, &mut lease, deadline, others).await {
             Some(Ok(playback)) => playback,
             Some(Err(failure)) => {
-                if is_the_engines(failure.cause) {
-                    lease.report(EngineEvidence::StartFailed(failure.cause));
-                }
+                // Whose fault it was is for control to judge.
+                lease.report(EngineEvidence::StartFailed(failure.cause));
                 return Outcome::Failed(failure);
             }
             None => {
@@ -301,12 +300,10 @@ impl Session {
             return Outcome::Over;
         };
         let played = self.life.borrow().start_deadline().is_none();
-        if is_the_engines(failure.cause) {
-            lease.report(match played {
-                true => EngineEvidence::Broke(failure.cause),
-                false => EngineEvidence::StartFailed(failure.cause),
-            });
-        }
+        lease.report(match played {
+            true => EngineEvidence::Broke(failure.cause),
+            false => EngineEvidence::StartFailed(failure.cause),
+        });
         if played { Outcome::Broke(failure) } else { Outcome::Failed(failure) }
     }
 
@@ -543,27 +540,4 @@ fn not_picked(reason: NotPicked) -> Failure {
 
 fn out_of_resources(error: &std::io::Error) -> Failure {
     Failure::new(Cause::AtCapacity, format!("cannot make a segment: {error}"))
-}
-
-/// Whether a failed start or a break speaks against the engine that had it.
-fn is_the_engines(cause: Cause) -> bool {
-    match cause {
-        Cause::EngineUnreachable
-        | Cause::EngineSilent
-        | Cause::EngineError
-        | Cause::StartFailed
-        | Cause::StartTimeout
-        | Cause::Stalled
-        | Cause::EngineClosed
-        | Cause::EngineReset
-        | Cause::NotTransportStream => true,
-        Cause::ViewersLeft
-        | Cause::ShuttingDown
-        | Cause::Merged
-        | Cause::NoEngine
-        | Cause::EnginesFull
-        | Cause::AtCapacity
-        | Cause::ContentUnavailable
-        | Cause::ContentRestricted => false,
-    }
 }
