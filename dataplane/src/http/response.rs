@@ -145,9 +145,7 @@ fn terms(cause: Cause) -> (u16, &'static str, u32) {
         Cause::ContentRestricted => (403, "This content needs an option that the engines lack.", 300),
         Cause::StartFailed | Cause::NotTransportStream => (502, "Try again later: the source is broken.", 15),
         Cause::StartTimeout => (504, "Try again later: the swarm has no data now.", 15),
-        Cause::Stalled | Cause::EngineClosed | Cause::EngineReset | Cause::ViewersLeft | Cause::Merged => {
-            (503, "Ask again.", 1)
-        }
+        Cause::Stalled | Cause::ViewersLeft | Cause::Merged => (503, "Ask again.", 1),
     }
 }
 
