@@ -34,6 +34,9 @@ struct Options {
     /// Rounds per case.
     #[arg(long, default_value_t = 500)]
     rounds: usize,
+    /// A smoke test: a few rounds.
+    #[arg(long)]
+    quick: bool,
     /// Exit with 1 when the budget is missed.
     #[arg(long)]
     assert_budget: bool,
@@ -51,7 +54,7 @@ struct Outcome {
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
-    if !options.bench {
+    if options.quick || !options.bench {
         options.rounds = options.rounds.min(3);
     }
     let threads = options.threads.clamp(1, 64);
