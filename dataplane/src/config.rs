@@ -19,6 +19,14 @@ pub struct StreamConfig {
     /// From the first request to the first playable byte, over all engines
     /// tried.
     pub start_budget: Duration,
+    /// The same while an engine proves that it gets somewhere.
+    pub longest_start: Duration,
+    /// A running stream that is silent for this long is stalled: another engine
+    /// is asked beside the one that is silent.
+    pub stall_after: Duration,
+    /// A stream with more viewers than this has a second engine read along;
+    /// 0 for none.
+    pub standby_viewers: u32,
     /// How long a stream without viewers is kept for one who returns.
     pub linger: Duration,
     /// A running stream that is silent for this long has ended.
@@ -55,8 +63,11 @@ impl Default for StreamConfig {
     fn default() -> Self {
         Self {
             start_budget: Duration::from_secs(30),
+            longest_start: Duration::from_secs(90),
+            stall_after: Duration::from_secs(3),
+            standby_viewers: 0,
             linger: Duration::from_secs(15),
-            silence_limit: Duration::from_secs(60),
+            silence_limit: Duration::from_secs(90),
             window: Duration::from_secs(30),
             window_bytes: 64 << 20,
             max_streams: 1_000,

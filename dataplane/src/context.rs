@@ -10,15 +10,21 @@ use std::{
 };
 
 use millrace_boundary::{Counters, EngineTable, FromShard, Mailbox, ShardId};
+use millrace_media::ts::MAX_PENDING;
 use static_assertions::assert_not_impl_any;
 
-use crate::{Config, inbox::Peer};
+use crate::{
+    Config,
+    inbox::Peer,
+    ingest::{Memory, READ_LIMIT, StartTimes},
+};
 
 /// Counts that the limits of all shards together are held against.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     viewers: AtomicU32,
     streams: AtomicU32,
+    hedges: AtomicU32,
 }
 
 /// One of a limited number, given back when dropped.
@@ -37,6 +43,11 @@ impl Totals {
     /// One more stream, unless there are `limit` already.
     pub(crate) fn stream(self: &Arc<Self>, limit: u32) -> Option<Permit> {
         self.permit(|t| &t.streams, limit)
+    }
+
+    /// One more session beside one that plays, unless there are `limit` already.
+    pub(crate) fn hedge(self: &Arc<Self>, limit: u32) -> Option<Permit> {
+        self.permit(|t| &t.hedges, limit)
     }
 
     fn permit(self: &Arc<Self>, of: fn(&Self) -> &AtomicU32, limit: u32) -> Option<Permit> {
@@ -65,6 +76,12 @@ pub(crate) struct Context {
     counters: RefCell<Counters>,
     stops: Rc<Cell<u32>>,
     draining: Cell<bool>,
+    /// What is remembered of the contents that this shard owns.
+    pub(crate) memory: RefCell<Memory>,
+    /// How long recent starts took.
+    pub(crate) start_times: RefCell<StartTimes>,
+    /// What every source reads into, one after the other.
+    scratch: RefCell<Box<[u8]>>,
 }
 
 assert_not_impl_any!(Context: Send, Sync);
@@ -87,7 +104,16 @@ impl Context {
             counters: RefCell::default(),
             stops: Rc::default(),
             draining: Cell::new(false),
+            memory: RefCell::default(),
+            start_times: RefCell::default(),
+            scratch: RefCell::new(vec![0; READ_LIMIT + MAX_PENDING].into()),
         })
+    }
+
+    /// Lends the shard's read buffer, of [`READ_LIMIT`] bytes and what a source
+    /// may have held back.
+    pub(crate) fn with_scratch<T>(&self, with: impl FnOnce(&mut [u8]) -> T) -> T {
+        with(&mut self.scratch.borrow_mut())
     }
 
     /// How many shards there are.

@@ -2,13 +2,13 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
-use millrace_boundary::{Cause, ShardId};
+use millrace_boundary::{Cause, Monotonic, ShardId};
 
 use crate::{
     context::Context,
     http::content::Content,
     ingest::Session,
-    stream::{ContentKey, Ended, Seat, Stream},
+    stream::{ContentKey, Ended, Seat, SessionId, Stream},
 };
 
 /// What one shard may say to another.
@@ -69,12 +69,14 @@ impl Registry {
             return Found::Ask(owner);
         }
         if context.is_draining() {
-            let detail = "the server is shutting down".to_owned();
-            return Found::Refused(Ended { cause: Cause::ShuttingDown, detail });
+            return Found::Refused(Ended::new(Cause::ShuttingDown, "the server is shutting down"));
+        }
+        if let Err(resting) = context.memory.borrow().admit(&content.key, Monotonic::now()) {
+            return Found::Refused(resting.into());
         }
         let Some(permit) = context.totals.stream(context.config.stream.max_streams) else {
             let detail = format!("{} streams are running", context.config.stream.max_streams);
-            return Found::Refused(Ended { cause: Cause::AtCapacity, detail });
+            return Found::Refused(Ended::new(Cause::AtCapacity, detail));
         };
         let (session, seat) = Session::begin(context, content.clone(), permit);
         self.streams.borrow_mut().insert(content.key.clone(), Arc::clone(seat.stream()));
@@ -116,6 +118,11 @@ impl Registry {
     pub(crate) fn sweep(&self) {
         self.streams.borrow_mut().retain(|_, s| current(s).is_open());
         self.sessions.borrow_mut().retain(|s| !s.is_over());
+    }
+
+    /// The session of this id, if this shard runs it.
+    pub(crate) fn session(&self, id: SessionId) -> Option<Rc<Session>> {
+        self.sessions.borrow().iter().find(|s| s.id() == id).cloned()
     }
 
     /// The sessions that this shard runs.

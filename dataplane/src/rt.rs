@@ -18,7 +18,7 @@ use millrace_boundary::{Doorbell, Driver, Monotonic};
 use monoio::{FusionDriver, RuntimeBuilder, net::UnixStream};
 
 pub(crate) use monoio::{
-    io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, CancelableAsyncReadRent, Canceller},
+    io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt},
     net::{TcpListener, TcpStream},
     spawn,
     time::sleep,

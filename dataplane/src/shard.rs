@@ -27,7 +27,7 @@ use crate::{
     },
     inbox::{Found, Peer, Registry},
     rt::{self, Breath, Notify, Pollable, TcpListener, TcpStream, sleep, sleep_until, spawn, unless_called},
-    stream::Ended,
+    stream::{Ended, SessionId},
 };
 
 /// Messages of control that may wait. They are state, not diffs: a table that
@@ -47,6 +47,8 @@ const SESSION_TICK: Duration = Duration::from_millis(50);
 const SAMPLE: Duration = Duration::from_secs(1);
 /// Streams named in a sample.
 const NAMED_STREAMS: usize = 1_000;
+/// Contents that rest after failures named in a sample.
+const NAMED_BLOCKED: usize = 100;
 /// A connection that the peer's machine no longer acknowledges is dropped.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 /// After a failed accept, which means that descriptors have run out.
@@ -238,6 +240,12 @@ impl Shard {
                     spawn(Rc::clone(self).drain(deadline));
                 }
             }
+            ToShard::Migrate { session } => {
+                if let Some(session) = self.registry.session(SessionId(session)) {
+                    session.migrate(&self.context, Monotonic::now());
+                }
+            }
+            ToShard::Forgive { key } => self.context.memory.borrow_mut().forgive(key.as_deref()),
         }
     }
 
@@ -310,14 +318,15 @@ impl Shard {
         let now = Monotonic::now();
         let limit = self.context.config.viewer.max_viewers;
         let Some(permit) = self.context.totals.viewer(limit) else {
-            self.refuse(&socket, Cause::AtCapacity, &format!("{limit} viewers are connected"));
+            let ended = Ended::new(Cause::AtCapacity, format!("{limit} viewers are connected"));
+            self.refuse(&socket, &ended);
             return;
         };
         let arrival = Arrival { socket, permit, asked: now };
         match self.registry.find(&self.context, content) {
             Found::Here(seat) => self.fanout.borrow_mut().seat(arrival, seat, now),
             Found::Ask(owner) => self.ask(owner, arrival, content, now),
-            Found::Refused(Ended { cause, detail }) => self.refuse(&arrival.socket, cause, &detail),
+            Found::Refused(ended) => self.refuse(&arrival.socket, &ended),
         }
         self.arrival.call();
     }
@@ -326,18 +335,17 @@ impl Shard {
         let first = self.fanout.borrow_mut().ask(arrival, &content.key);
         let message = Peer::Open { content: Box::new(content.clone()), from: self.context.id };
         if first && !self.context.tell_peer(owner, message) {
-            let detail = "too many streams are being opened".to_owned();
-            let refused = Err(Ended { cause: Cause::AtCapacity, detail });
+            let refused = Err(Ended::new(Cause::AtCapacity, "too many streams are being opened"));
             self.fanout.borrow_mut().answered(&content.key, &refused, now);
         }
     }
 
-    fn refuse(&self, socket: &OwnedFd, cause: Cause, detail: &str) {
+    fn refuse(&self, socket: &OwnedFd, ended: &Ended) {
         let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
-        rustix::net::send(socket, &Refusal::of(cause, detail).to_bytes(), flags).ok();
+        rustix::net::send(socket, &Refusal::ended(ended).to_bytes(), flags).ok();
         rustix::net::shutdown(socket, rustix::net::Shutdown::Write).ok();
         self.context.count(|c| {
-            c.refusals[cause.index()] += 1;
+            c.refusals[ended.cause.index()] += 1;
             c.viewers_ended[ViewerEnd::Refused.index()] += 1;
         });
     }
@@ -407,6 +415,7 @@ impl Shard {
                 .take(NAMED_STREAMS)
                 .filter_map(|s| s.sample(&self.context, now))
                 .collect(),
+            blocked: self.context.memory.borrow().resting(NAMED_BLOCKED, now),
             lateness_us: metrics.lateness_us.clone(),
             warm_join_us: metrics.warm_join_us.clone(),
             cold_join_us: metrics.cold_join_us.clone(),

@@ -6,6 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use millrace_boundary::{Cause, EngineId};
@@ -68,6 +69,15 @@ pub(crate) struct Ended {
     pub(crate) cause: Cause,
     /// For people, with ids and times.
     pub(crate) detail: String,
+    /// When to ask again, where that is known better than the cause tells.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Ended {
+    /// For a reason that says by itself when to ask again.
+    pub(crate) fn new(cause: Cause, detail: impl Into<String>) -> Self {
+        Self { cause, detail: detail.into(), retry_after: None }
+    }
 }
 
 /// One session of a stream, shared by the shards: the chain's window, the
@@ -181,7 +191,7 @@ impl Stream {
     pub(crate) fn merge_into(&self, other: Arc<Self>) {
         let detail = format!("plays as session {}", other.session);
         self.merged.set(other).ok();
-        self.end(Ended { cause: Cause::Merged, detail });
+        self.end(Ended::new(Cause::Merged, detail));
     }
 
     /// Why it ended, if it has.
@@ -246,8 +256,8 @@ mod tests {
     fn viewers_leave_an_ended_stream_one_by_one() {
         let s = stream();
         let (a, b) = (s.enter().unwrap(), s.enter().unwrap());
-        s.end(Ended { cause: Cause::Stalled, detail: String::new() });
-        s.end(Ended { cause: Cause::EngineReset, detail: String::new() });
+        s.end(Ended::new(Cause::Stalled, ""));
+        s.end(Ended::new(Cause::EngineReset, ""));
         assert_eq!(s.ended().unwrap().cause, Cause::Stalled, "the first end stands");
         drop(a);
         assert_eq!(s.viewers(), 1);

@@ -26,9 +26,13 @@ impl Blame {
             // A channel nobody seeds looks the same as an engine that lost its
             // peers. Were it the engine's, one player retrying one dead channel
             // would close a small fleet to everybody.
-            Cause::StartTimeout | Cause::StartFailed | Cause::Stalled | Cause::NotTransportStream => {
-                Self::Unclear
-            }
+            Cause::StartTimeout
+            | Cause::StartFailed
+            | Cause::Stalled
+            | Cause::NotTransportStream
+            | Cause::NoPeers
+            | Cause::PeersWithoutData
+            | Cause::SessionLost => Self::Unclear,
             Cause::ViewersLeft
             | Cause::ShuttingDown
             | Cause::Merged
@@ -36,7 +40,8 @@ impl Blame {
             | Cause::EnginesFull
             | Cause::AtCapacity
             | Cause::ContentUnavailable
-            | Cause::ContentRestricted => Self::Elsewhere,
+            | Cause::ContentRestricted
+            | Cause::ContentBlocked => Self::Elsewhere,
         }
     }
 }

@@ -66,6 +66,48 @@ closed_list! {
         EngineReset = "engine_reset",
         /// What the engine sent is not an MPEG transport stream.
         NotTransportStream = "not_transport_stream",
+        /// Nobody in the swarm could be found within the start budget.
+        NoPeers = "no_peers",
+        /// The swarm has peers, and none of them gave anything within the start
+        /// budget.
+        PeersWithoutData = "peers_without_data",
+        /// The engine has forgotten the session.
+        SessionLost = "session_lost",
+        /// The content failed too often of late to be tried again yet.
+        ContentBlocked = "content_blocked",
+    }
+}
+
+impl Cause {
+    /// Whether the content is at fault as far as one engine can tell: another
+    /// one is asked to make sure, and no more than that.
+    #[must_use]
+    pub const fn is_content(self) -> bool {
+        matches!(self, Self::ContentUnavailable | Self::NoPeers | Self::PeersWithoutData)
+    }
+
+    /// Whether it counts against the content when starts of it are judged:
+    /// what any engine would have met.
+    #[must_use]
+    pub const fn blames_content(self) -> bool {
+        self.is_content()
+            || matches!(self, Self::ContentRestricted | Self::StartFailed | Self::NotTransportStream)
+    }
+
+    /// Whether another engine may do better with a start that failed so.
+    #[must_use]
+    pub const fn is_engine(self) -> bool {
+        matches!(
+            self,
+            Self::EngineUnreachable
+                | Self::EngineSilent
+                | Self::EngineError
+                | Self::StartFailed
+                | Self::NotTransportStream
+                | Self::EngineClosed
+                | Self::EngineReset
+                | Self::SessionLost
+        )
     }
 }
 

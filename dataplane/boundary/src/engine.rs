@@ -35,6 +35,8 @@ pub enum EngineState {
     Ready,
     /// Keeps its streams, takes no new ones: it fails probes or starts.
     Degraded,
+    /// Takes no new streams, and those it has move to other engines.
+    Draining,
 }
 
 impl EngineState {
@@ -45,7 +47,14 @@ impl EngineState {
             Self::Booting => "booting",
             Self::Ready => "ready",
             Self::Degraded => "degraded",
+            Self::Draining => "draining",
         }
+    }
+
+    /// Whether its streams are to move to other engines.
+    #[must_use]
+    pub const fn is_leaving(self) -> bool {
+        matches!(self, Self::Draining)
     }
 }
 
@@ -207,6 +216,13 @@ pub struct EngineTable {
 }
 
 impl EngineTable {
+    /// Slots free now on engines that take new streams. O(engines).
+    #[must_use]
+    pub fn free_slots(&self) -> u32 {
+        let ready = self.engines.iter().filter(|e| e.state == EngineState::Ready);
+        ready.map(|e| e.slots.capacity().saturating_sub(e.slots.taken())).fold(0, u32::saturating_add)
+    }
+
     /// The best engine that is ready, free and not in `avoid`, with one of its
     /// slots taken.
     ///

@@ -17,6 +17,8 @@ pub use engine::{
     EngineEntry, EngineEvidence, EngineId, EngineState, EngineTable, Epoch, NotPicked, SlotGuard, Slots,
 };
 pub use mailbox::{Doorbell, Inbox, Mailbox, Refused, mailbox};
-pub use message::{FromShard, HandedConnection, ShardId, ToShard};
-pub use sample::{Counters, Driver, ShardSample, StreamSample, StreamState, latency_histogram};
+pub use message::{FromShard, HandedConnection, SessionNote, ShardId, ToShard};
+pub use sample::{
+    BlockedContent, Counters, Driver, ShardSample, StreamSample, StreamState, latency_histogram,
+};
 pub use time::Monotonic;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use serde::Serialize;
 
-use crate::{EngineEvidence, EngineId, EngineTable, Epoch, Monotonic, ShardSample};
+use crate::{Cause, EngineEvidence, EngineId, EngineTable, Epoch, Monotonic, ShardSample};
 
 /// A shard, by its place in the list of cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -27,6 +27,18 @@ pub enum ToShard {
     Drain {
         /// When the shard has to be done.
         deadline: Monotonic,
+    },
+    /// Move a session to another engine. Lost, it stays; whoever asked sees
+    /// that in its timeline.
+    Migrate {
+        /// The session's id.
+        session: u64,
+    },
+    /// Let a content, or every one, be tried again although it failed. Lost,
+    /// it rests for as long as it would have.
+    Forgive {
+        /// The content's key; none for all.
+        key: Option<Box<str>>,
     },
 }
 
@@ -51,11 +63,34 @@ pub enum FromShard {
         /// What happened.
         evidence: EngineEvidence,
     },
+    /// Something has happened to a session. Lost, its timeline has a gap.
+    Session(Box<SessionNote>),
     /// Repeated until the shard is joined.
     Drained {
         /// Who.
         shard: ShardId,
     },
+}
+
+/// Something that has happened to a session.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionNote {
+    /// Its id, 16 hex digits.
+    pub session: String,
+    /// What the first viewer asked for.
+    pub key: String,
+    /// Who runs it.
+    pub shard: ShardId,
+    /// Seconds since the first viewer asked.
+    pub at_seconds: f64,
+    /// What happened, in a word.
+    pub what: &'static str,
+    /// On which engine.
+    pub engine: Option<EngineId>,
+    /// More of it, for people.
+    pub detail: String,
+    /// Why it ended, with the last note.
+    pub ended: Option<Cause>,
 }
 
 /// A connection accepted by a shard that control is to answer.

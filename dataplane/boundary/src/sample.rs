@@ -73,6 +73,10 @@ pub enum StreamState {
     Starting,
     /// Bytes flow.
     Live,
+    /// The engine is silent; another one is being asked.
+    Stalled,
+    /// The engine is lost; another one is being asked.
+    FailingOver,
     /// No viewer left; kept for one who returns.
     Lingering,
 }
@@ -90,6 +94,10 @@ pub struct StreamSample {
     pub state: StreamState,
     /// The engine that plays it.
     pub engine: Option<EngineId>,
+    /// Engines asked or read for it now.
+    pub sources: u32,
+    /// What is held against its engine now: `starving` or `looping`.
+    pub verdict: Option<&'static str>,
     /// The shard that reads it.
     pub shard: ShardId,
     /// Viewers, waiting ones included, over all shards.
@@ -98,9 +106,9 @@ pub struct StreamSample {
     pub age_seconds: f64,
     /// From the first request to the first byte of the engine.
     pub first_byte_seconds: Option<f64>,
-    /// Bit rate over the last second, payload of the engine connection.
+    /// Bit rate over the last second.
     pub bitrate_bps: u64,
-    /// Bytes read from the engine.
+    /// Bytes of its packets since it began.
     pub ingress_bytes: u64,
     /// Bytes sent to viewers; behind by up to a second.
     pub egress_bytes: u64,
@@ -110,6 +118,33 @@ pub struct StreamSample {
     pub skipped_bytes: u64,
     /// Continuity counter errors in what the engine sent.
     pub continuity_errors: u64,
+    /// Peers of the swarm, as the engine says.
+    pub peers: Option<u32>,
+    /// From the swarm, as the engine says, in KiB/s.
+    pub speed_down_kib: Option<u32>,
+    /// To the swarm, as the engine says, in KiB/s.
+    pub speed_up_kib: Option<u32>,
+    /// From the swarm, as the engine says, in bytes.
+    pub downloaded_bytes: Option<u64>,
+    /// To the swarm, as the engine says, in bytes.
+    pub uploaded_bytes: Option<u64>,
+    /// The engine's play position, in seconds since 1970.
+    pub position_unix: Option<u64>,
+    /// The broadcast's newest position, in seconds since 1970.
+    pub live_last_unix: Option<u64>,
+}
+
+/// A content that is not tried now because it failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockedContent {
+    /// Its key, for people.
+    pub key: String,
+    /// What it failed with last.
+    pub cause: Cause,
+    /// Until it is tried again, in seconds.
+    pub seconds_left: f64,
+    /// Sessions in a row that came to nothing.
+    pub failed_sessions: u32,
 }
 
 /// All that a shard tells about itself, once a second.
@@ -131,6 +166,8 @@ pub struct ShardSample {
     pub viewers_waiting: u64,
     /// The streams it owns; at most 1,000 are named.
     pub streams: Vec<StreamSample>,
+    /// Contents that rest after failures; at most 100 are named.
+    pub blocked: Vec<BlockedContent>,
     /// Memory in segments of the streams it owns, in bytes.
     pub segment_bytes: u64,
     /// How late viewers were visited after their time, in microseconds.

@@ -13,7 +13,7 @@ use crate::{
     config::ViewerConfig,
     context::Permit,
     http::response::{Refusal, stream_head},
-    segment::Cursor,
+    segment::{Cursor, read_at},
     stream::Seat,
 };
 
@@ -214,8 +214,8 @@ impl Viewer {
         if begun > 0 {
             let mut rest = [0u8; PACKET_LEN];
             let rest = &mut rest[..PACKET_LEN - begun];
-            // Published and immutable, so a short read cannot be.
-            if rustix::io::pread(cursor.segment.memfd(), &mut *rest, cursor.offset as u64) == Ok(rest.len()) {
+            // Published and immutable, so this cannot fail.
+            if read_at(cursor.segment.memfd(), rest, cursor.offset as u64).is_ok() {
                 self.pending.extend_from_slice(rest);
             }
         }

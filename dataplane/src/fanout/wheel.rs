@@ -466,7 +466,7 @@ impl Fanout {
 
     fn refuse(&mut self, key: usize, ended: &Ended, now: Monotonic) {
         let Some(entry) = self.viewers.get_mut(key) else { return };
-        entry.viewer.refuse(&Refusal::of(ended.cause, &ended.detail), now);
+        entry.viewer.refuse(&Refusal::ended(ended), now);
         self.context.count(|c| {
             c.refusals[ended.cause.index()] += 1;
             c.viewers_ended[ViewerEnd::Refused.index()] += 1;
@@ -544,7 +544,7 @@ impl Fanout {
 
     /// Ends everybody, waiting ones with a refusal.
     pub(crate) fn drain(&mut self, now: Monotonic) {
-        let ended = Ended { cause: Cause::ShuttingDown, detail: "the server is shutting down".to_owned() };
+        let ended = Ended::new(Cause::ShuttingDown, "the server is shutting down");
         self.waiting.clear();
         self.asking.clear();
         let keys: Vec<_> = self.viewers.iter().map(|(key, _)| key).collect();
@@ -563,10 +563,7 @@ impl Fanout {
 }
 
 fn ended_of(stream: &Stream) -> Ended {
-    stream.ended().cloned().unwrap_or_else(|| Ended {
-        cause: Cause::ViewersLeft,
-        detail: "the stream has just ended".to_owned(),
-    })
+    stream.ended().cloned().unwrap_or_else(|| Ended::new(Cause::ViewersLeft, "the stream has just ended"))
 }
 
 fn token(key: usize, generation: u32) -> u64 {

@@ -21,6 +21,19 @@ pub(crate) struct Content {
     pub(crate) body: Option<String>,
 }
 
+impl Content {
+    /// The same digits as the other kind of id: what is handed around as a
+    /// content id is often an infohash. None for anything else.
+    pub(crate) fn other_kind(&self) -> Option<Self> {
+        let query = match self.query.split_once('=')? {
+            ("id", rest) => format!("infohash={rest}"),
+            ("infohash", rest) => format!("id={rest}"),
+            _ => return None,
+        };
+        Some(Self { query, ..self.clone() })
+    }
+}
+
 /// What the operator allows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
@@ -259,6 +272,17 @@ mod tests {
         }
         let raw = parse("raw_data=YWJj+ZA==").unwrap();
         assert_eq!(raw.body.as_deref(), Some(r#"{"transport_file_data":"YWJj+ZA=="}"#));
+    }
+
+    #[test]
+    fn the_other_kind_of_id_keeps_key_and_options() {
+        let content = parse(&format!("id={HEX}&file_indexes=2")).unwrap();
+        let other = content.other_kind().unwrap();
+        assert_eq!((&other.key, other.query), (&content.key, format!("infohash={HEX}&_idx=2")));
+        let content = parse(&format!("infohash={HEX}")).unwrap();
+        assert_eq!(content.other_kind().unwrap().query, format!("id={HEX}"));
+        assert_eq!(parse("url=http://a.org/t").unwrap().other_kind(), None);
+        assert_eq!(parse("raw_data=YWJj").unwrap().other_kind(), None);
     }
 
     #[test]

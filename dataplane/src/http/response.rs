@@ -3,6 +3,8 @@
 use millrace_boundary::Cause;
 use serde_json::json;
 
+use crate::stream::Ended;
+
 /// Stands before every stream; the end of the connection is its end.
 ///
 /// No length and no ranges, so that players take it as live; `no` to buffering
@@ -94,6 +96,16 @@ impl Refusal {
         }
     }
 
+    /// What a stream's end means for one that was never sent anything.
+    pub(crate) fn ended(ended: &Ended) -> Self {
+        let mut refusal = Self::of(ended.cause, &ended.detail);
+        if let Some(wait) = ended.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            refusal.retry_after = Some(u32::try_from(seconds).unwrap_or(u32::MAX).max(1));
+        }
+        refusal
+    }
+
     /// The HTTP status.
     #[cfg(test)]
     pub(crate) fn status(&self) -> u16 {
@@ -142,8 +154,14 @@ fn terms(cause: Cause) -> (u16, &'static str, u32) {
         | Cause::EngineClosed
         | Cause::EngineReset => (502, "Ask again: another engine will be tried.", 5),
         Cause::ContentUnavailable => (404, "Check the id, or try again later.", 30),
+        Cause::NoPeers | Cause::PeersWithoutData => {
+            (504, "Try again later: nobody gives this content now.", 30)
+        }
+        Cause::ContentBlocked => (503, "Wait: this content has failed too often of late.", 30),
         Cause::ContentRestricted => (403, "This content needs an option that the engines lack.", 300),
-        Cause::StartFailed | Cause::NotTransportStream => (502, "Try again later: the source is broken.", 15),
+        Cause::StartFailed | Cause::NotTransportStream | Cause::SessionLost => {
+            (502, "Try again later: the source is broken.", 15)
+        }
         Cause::StartTimeout => (504, "Try again later: the swarm has no data now.", 15),
         Cause::Stalled | Cause::ViewersLeft | Cause::Merged => (503, "Ask again.", 1),
     }

@@ -1,35 +1,96 @@
-//! The life of a stream: when to try, when to give up, when to let go.
+//! The life of a stream: when to ask an engine, when another one as well, which
+//! one to follow, when to give up, when to let go.
 //!
 //! ```text
-//!            ┌──────────── Unwatched ───────────┐
-//!   Starting ◀──────────── Watched ──────────── StartingUnwatched
-//!      │ Bytes                                        │ Bytes
-//!      ▼                                              ▼
-//!     Live  ◀──────────── Watched ──────────── Lingering
-//!      └──────────────── Unwatched ───────────▶
-//!   any ── budget or silence over, source ended, attempts used up, let go, drain ──▶ Ended
+//!              Ready             silence                  its engine is gone
+//!   Starting ─────────▶ Live ───────────────▶ Stalled ──────────────────────┐
+//!      │                ▲ ▲ │                   │ │                          ▼
+//!      │                │ │ └── engine gone ────┼─┼─────────────────▶ FailingOver
+//!      │                │ └──── Bytes, Ready ───┘ │                       │  │
+//!      │                └──────────── Ready ──────┼───────────────────────┘  │
+//!      ▼ budget over, all failed                  ▼ silence limit            ▼ budget over
+//!    Ended ◀──────────────────────────────────────┴──────────────────────────┘
 //! ```
 //!
-//! - Starting, StartingUnwatched: engines are being asked; over at the budget.
-//! - Live: bytes flow; over when they stop for the silence limit.
-//! - Lingering: as Live, without viewers; over when nobody returned in time.
+//! - Starting: engines are asked, a second one beside the first when that takes
+//!   long; over at the budget, which proof of progress extends.
+//! - Live: one source, the active one, writes the chain. Others, the
+//!   challengers, may read beside it: on standby, for a migration, or because
+//!   the active one is distrusted.
+//! - Stalled: the active one is silent and stays open; one challenger at a time
+//!   is asked, with growing pauses. Whichever delivers first goes on.
+//! - FailingOver: there is no active one; challengers are asked until the
+//!   budget is over.
 //! - Ended: for good; a new request makes a new session.
+//!
+//! In each but the last, a stream without viewers asks no further engine, and
+//! is let go when nobody returned in time.
 
 use std::time::Duration;
 
 use millrace_boundary::{Cause, Monotonic, StreamState};
 
-/// Engines asked for one session, at most.
-pub(super) const MAX_ENGINES: u8 = 3;
-/// Engines asked for a content that the first ones do not find.
-const MAX_ENGINES_FOR_CONTENT: u8 = 2;
+/// Engines asked for one start, at most.
+pub(super) const MAX_STARTS: u8 = 3;
+/// Engines that have to agree that a content cannot be had.
+const CONTENT_WITNESSES: u8 = 2;
+/// Challengers at the same time, at most.
+const MAX_CHALLENGERS: usize = 2;
+/// Proof of progress that is older than this proves nothing any more.
+const PROGRESS_HOLDS: Duration = Duration::from_secs(10);
+/// A source that broke off sooner than this has not really played.
+const SHORT_PLAY: Duration = Duration::from_secs(10);
+/// So many short plays in a row, and the content is given up.
+const SHORT_PLAYS: u32 = 6;
+/// Pauses between attempts while nothing plays.
+const URGENT: Pauses = Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(8) };
+/// Pauses between attempts beside a source that may yet do.
+const PATIENT: Pauses = Pauses { first: Duration::from_secs(5), longest: Duration::from_secs(120) };
 
-/// Limits of a life, from the configuration.
+/// Limits of a life, from the configuration and from recent starts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
+    /// For a start, and for a failover, without proof of progress.
     pub(super) start_budget: Duration,
+    /// The same with it.
+    pub(super) longest_start: Duration,
+    /// After this without a first byte another engine is asked as well.
+    pub(super) hedge_after: Duration,
+    /// How long a stream without viewers is kept.
     pub(super) linger: Duration,
+    /// Silence that makes a stream stalled.
+    pub(super) stall_after: Duration,
+    /// Silence that ends it.
     pub(super) silence: Duration,
+}
+
+/// A source of one stream, in the order of their beginnings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SourceId(pub(super) u32);
+
+/// What a source is begun for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The stream starts, or has lost its source.
+    Needed,
+    /// Another one takes long, is silent, or is distrusted.
+    Hedge,
+    /// The active one is to be left.
+    Migration,
+    /// In case the active one is lost.
+    Standby,
+}
+
+impl Why {
+    /// The word used in timelines.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Needed => "asked",
+            Self::Hedge => "hedged",
+            Self::Migration => "migrating",
+            Self::Standby => "standby",
+        }
+    }
 }
 
 /// What happens to a stream.
@@ -39,12 +100,24 @@ pub(super) enum Event {
     Watched,
     /// Nobody does any more.
     Unwatched,
-    /// Playable bytes came.
+    /// No engine can be had for this source.
+    Unavailable(SourceId, Cause),
+    /// The engine proves that it gets somewhere.
+    Progress(SourceId),
+    /// What a challenger has brought can be played from now on.
+    Ready(SourceId),
+    /// A challenger plays what the chain has already, and does not catch up.
+    Behind(SourceId),
+    /// The active source delivered.
     Bytes,
-    /// One engine could not start the content.
-    AttemptFailed(Cause),
-    /// The running stream broke off.
-    SourceEnded(Cause),
+    /// A source has ended.
+    Failed(SourceId, Cause),
+    /// The active source delivers, but not what it should.
+    Distrusted,
+    /// The active source is to be left for another engine.
+    Migrate,
+    /// Whether a source on standby is wanted.
+    Guard(bool),
     /// Time passed.
     Tick,
     /// Nobody was there to be let go, and nobody can enter any more.
@@ -56,292 +129,416 @@ pub(super) enum Event {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Ask another engine.
-    TryNext,
+    /// Begin a source with an engine.
+    Start(SourceId, Why),
+    /// From now on this source writes the chain.
+    Promote(SourceId),
+    /// End a source and its session on the engine.
+    Stop(SourceId),
     /// Close the door if still nobody is there, and say so with `Closed`.
     LetGo,
-    /// Stop whatever runs; the session is over.
+    /// The session is over; every source has been stopped.
     End(Cause),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Starting { since: Monotonic },
-    StartingUnwatched { since: Monotonic, empty: Monotonic },
-    Live { heard: Monotonic },
-    Lingering { heard: Monotonic, empty: Monotonic },
+enum Phase {
+    Starting { since: Monotonic, progress: Option<Monotonic> },
+    Live { active: Active, heard: Monotonic },
+    Stalled { active: Active, heard: Monotonic },
+    FailingOver { since: Monotonic, progress: Option<Monotonic>, cause: Cause },
     Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Active {
+    id: SourceId,
+    since: Monotonic,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    Watched,
+    Empty { since: Monotonic },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Challenger {
+    id: SourceId,
+    why: Why,
+    asked: Monotonic,
+}
+
+/// Exponential pauses.
+#[derive(Clone, Copy, Debug)]
+struct Pauses {
+    first: Duration,
+    longest: Duration,
+}
+
+/// When the next attempt may be.
+#[derive(Clone, Copy, Debug, Default)]
+struct BackOff {
+    attempts: u32,
+    until: Monotonic,
+}
+
+impl BackOff {
+    fn grow(&mut self, pauses: Pauses, now: Monotonic) {
+        let pause = pauses.first.saturating_mul(1 << self.attempts.min(16)).min(pauses.longest);
+        self.attempts += 1;
+        self.until = now + pause;
+    }
 }
 
 /// One stream's life.
 #[derive(Debug)]
 pub(super) struct Life {
     limits: Limits,
-    state: State,
-    attempts: u8,
+    phase: Phase,
+    audience: Audience,
+    challengers: Vec<Challenger>,
+    /// Sources begun.
+    begun: u32,
+    /// Engines asked since the start began.
+    starts: u8,
+    /// Of those, the ones that could not get the content.
+    witnesses: u8,
+    /// What the last failed attempt says.
+    last: Option<Cause>,
+    back_off: BackOff,
+    short_plays: u32,
 }
 
 impl Life {
     /// Begins with somebody waiting.
-    pub(super) fn new(limits: Limits, now: Monotonic) -> Self {
-        Self { limits, state: State::Starting { since: now }, attempts: 1 }
+    pub(super) fn new(limits: Limits, now: Monotonic, effects: &mut Vec<Effect>) -> Self {
+        let mut life = Self {
+            limits,
+            phase: Phase::Starting { since: now, progress: None },
+            audience: Audience::Watched,
+            challengers: Vec::new(),
+            begun: 0,
+            starts: 0,
+            witnesses: 0,
+            last: None,
+            back_off: BackOff::default(),
+            short_plays: 0,
+        };
+        life.start(Why::Needed, now, effects);
+        life
     }
 
     /// The state for people; `None` once it has ended.
     pub(super) fn state(&self) -> Option<StreamState> {
-        match self.state {
-            State::Starting { .. } | State::StartingUnwatched { .. } => Some(StreamState::Starting),
-            State::Live { .. } => Some(StreamState::Live),
-            State::Lingering { .. } => Some(StreamState::Lingering),
-            State::Ended => None,
+        match (self.phase, self.audience) {
+            (Phase::Ended, _) => None,
+            (Phase::Starting { .. }, _) => Some(StreamState::Starting),
+            (Phase::FailingOver { .. }, _) => Some(StreamState::FailingOver),
+            (Phase::Stalled { .. }, _) => Some(StreamState::Stalled),
+            (Phase::Live { .. }, Audience::Watched) => Some(StreamState::Live),
+            (Phase::Live { .. }, Audience::Empty { .. }) => Some(StreamState::Lingering),
         }
     }
 
-    /// When the start has to have succeeded.
-    pub(super) fn start_deadline(&self) -> Option<Monotonic> {
-        match self.state {
-            State::Starting { since } | State::StartingUnwatched { since, .. } => {
-                Some(since + self.limits.start_budget)
-            }
-            State::Live { .. } | State::Lingering { .. } | State::Ended => None,
+    /// The source that writes the chain.
+    pub(super) fn active(&self) -> Option<SourceId> {
+        match self.phase {
+            Phase::Live { active, .. } | Phase::Stalled { active, .. } => Some(active.id),
+            Phase::Starting { .. } | Phase::FailingOver { .. } | Phase::Ended => None,
         }
+    }
+
+    /// What a challenger was begun for.
+    pub(super) fn why(&self, id: SourceId) -> Option<Why> {
+        self.challengers.iter().find(|c| c.id == id).map(|c| c.why)
     }
 
     /// Moves on and names what must now be done; does no I/O itself.
-    pub(super) fn on(&mut self, event: Event, now: Monotonic) -> Option<Effect> {
-        let limits = self.limits;
-        let over = |since: Monotonic, limit: Duration| now.since(since) >= limit;
-        let end = |cause| (State::Ended, Some(Effect::End(cause)));
-        let (next, effect) = match (self.state, event) {
-            (State::Ended, _) => (State::Ended, None),
-            (_, Event::Drain) => end(Cause::ShuttingDown),
-
-            (State::Starting { since }, Event::Unwatched) => {
-                (State::StartingUnwatched { since, empty: now }, None)
-            }
-            (State::StartingUnwatched { since, .. }, Event::Watched) => (State::Starting { since }, None),
-            (State::Starting { .. }, Event::Bytes) => (State::Live { heard: now }, None),
-            (State::StartingUnwatched { empty, .. }, Event::Bytes) => {
-                (State::Lingering { heard: now, empty }, None)
-            }
-            (State::Starting { since } | State::StartingUnwatched { since, .. }, Event::Tick)
-                if over(since, limits.start_budget) =>
-            {
-                end(Cause::StartTimeout)
-            }
-            (State::StartingUnwatched { empty, .. } | State::Lingering { empty, .. }, Event::Tick)
-                if over(empty, limits.linger) =>
-            {
-                (self.state, Some(Effect::LetGo))
-            }
-            (State::StartingUnwatched { .. } | State::Lingering { .. }, Event::Closed) => {
-                end(Cause::ViewersLeft)
-            }
-            // The budget may be noticed by the attempt that it cut short.
-            (State::Starting { since } | State::StartingUnwatched { since, .. }, Event::AttemptFailed(_))
-                if over(since, limits.start_budget) =>
-            {
-                end(Cause::StartTimeout)
-            }
-            (State::Starting { .. } | State::StartingUnwatched { .. }, Event::AttemptFailed(cause)) => {
-                if self.another(cause) {
-                    self.attempts += 1;
-                    (self.state, Some(Effect::TryNext))
-                } else {
-                    end(cause)
+    pub(super) fn on(&mut self, event: Event, now: Monotonic, effects: &mut Vec<Effect>) {
+        match (self.phase, event) {
+            (Phase::Ended, _) => {}
+            (_, Event::Drain) => self.end(Cause::ShuttingDown, effects),
+            (_, Event::Watched) => self.audience = Audience::Watched,
+            (_, Event::Unwatched) => {
+                if self.audience == Audience::Watched {
+                    self.audience = Audience::Empty { since: now };
                 }
             }
-            (State::Starting { .. } | State::StartingUnwatched { .. }, Event::SourceEnded(cause)) => {
-                end(cause)
+            (_, Event::Closed) => {
+                if self.audience != Audience::Watched {
+                    self.end(Cause::ViewersLeft, effects);
+                }
             }
-
-            (State::Live { heard }, Event::Unwatched) => (State::Lingering { heard, empty: now }, None),
-            (State::Lingering { heard, .. }, Event::Watched) => (State::Live { heard }, None),
-            (State::Live { .. }, Event::Bytes) => (State::Live { heard: now }, None),
-            (State::Lingering { empty, .. }, Event::Bytes) => (State::Lingering { heard: now, empty }, None),
-            (State::Live { heard } | State::Lingering { heard, .. }, Event::Tick)
-                if over(heard, limits.silence) =>
-            {
-                end(Cause::Stalled)
+            (_, Event::Tick) => self.tick(now, effects),
+            (_, Event::Unavailable(id, cause)) => self.unavailable(id, cause, now, effects),
+            (_, Event::Failed(id, cause)) => self.failed(id, cause, now, effects),
+            (Phase::Starting { since, .. }, Event::Progress(id)) if self.why(id).is_some() => {
+                self.phase = Phase::Starting { since, progress: Some(now) };
             }
+            (Phase::FailingOver { since, cause, .. }, Event::Progress(id)) if self.why(id).is_some() => {
+                self.phase = Phase::FailingOver { since, progress: Some(now), cause };
+            }
+            (_, Event::Ready(id)) => self.ready(id, now, effects),
+            (Phase::Live { active, .. }, Event::Behind(id)) => {
+                // The chain has to wait for it, so the active one is left now.
+                if matches!(self.why(id), Some(Why::Migration | Why::Hedge)) {
+                    effects.push(Effect::Stop(active.id));
+                    self.phase = Phase::FailingOver { since: now, progress: None, cause: Cause::Stalled };
+                }
+            }
+            (Phase::Live { active, .. }, Event::Bytes) => self.phase = Phase::Live { active, heard: now },
+            (Phase::Stalled { active, .. }, Event::Bytes) => {
+                self.stop_hedges(now, effects);
+                self.phase = Phase::Live { active, heard: now };
+            }
+            (Phase::Live { .. }, Event::Distrusted) => self.hedge(now, effects),
+            (Phase::Live { .. } | Phase::Stalled { .. }, Event::Migrate) => self.migrate(now, effects),
+            (Phase::Live { .. }, Event::Guard(true)) => {
+                if self.challengers.is_empty() && self.back_off.until <= now {
+                    self.start(Why::Standby, now, effects);
+                }
+            }
+            (_, Event::Guard(false)) => self.stop_all(effects, |c| c.why == Why::Standby),
             (
-                State::Live { .. } | State::Lingering { .. },
-                Event::SourceEnded(cause) | Event::AttemptFailed(cause),
-            ) => end(cause),
-
-            (State::Starting { .. }, Event::Watched | Event::Tick | Event::Closed)
-            | (State::StartingUnwatched { .. }, Event::Unwatched | Event::Tick)
-            | (State::Live { .. }, Event::Watched | Event::Tick | Event::Closed)
-            | (State::Lingering { .. }, Event::Unwatched | Event::Tick) => (self.state, None),
-        };
-        self.state = next;
-        effect
+                Phase::Starting { .. } | Phase::FailingOver { .. },
+                Event::Progress(_)
+                | Event::Behind(_)
+                | Event::Bytes
+                | Event::Distrusted
+                | Event::Migrate
+                | Event::Guard(true),
+            )
+            | (Phase::Live { .. }, Event::Progress(_))
+            | (
+                Phase::Stalled { .. },
+                Event::Progress(_) | Event::Behind(_) | Event::Distrusted | Event::Guard(true),
+            ) => {}
+        }
+        debug_assert!(self.invariants_hold());
     }
 
-    /// Whether another engine may do better after `cause`.
-    fn another(&self, cause: Cause) -> bool {
-        match cause {
-            Cause::EngineUnreachable
-            | Cause::EngineSilent
-            | Cause::EngineError
-            | Cause::StartFailed
-            | Cause::NotTransportStream
-            | Cause::EngineClosed
-            | Cause::EngineReset => self.attempts < MAX_ENGINES,
-            Cause::ContentUnavailable => self.attempts < MAX_ENGINES_FOR_CONTENT,
-            Cause::ViewersLeft
-            | Cause::ShuttingDown
-            | Cause::Merged
-            | Cause::NoEngine
-            | Cause::EnginesFull
-            | Cause::AtCapacity
-            | Cause::ContentRestricted
-            | Cause::StartTimeout
-            | Cause::Stalled => false,
+    fn tick(&mut self, now: Monotonic, effects: &mut Vec<Effect>) {
+        let limits = self.limits;
+        match self.phase {
+            Phase::Starting { since, progress } => {
+                if self.is_over(since, progress, now) {
+                    let content = self.last.filter(|cause| cause.is_content());
+                    return self.end(content.unwrap_or(Cause::StartTimeout), effects);
+                }
+                if self.starts < MAX_STARTS {
+                    self.hedge_late(now, effects);
+                }
+            }
+            Phase::Live { active, heard } => {
+                if now.since(heard) >= limits.stall_after {
+                    self.phase = Phase::Stalled { active, heard };
+                    self.hedge(now, effects);
+                } else if now.since(active.since) >= SHORT_PLAY {
+                    self.short_plays = 0;
+                    if self.challengers.is_empty() && now.since(self.back_off.until) >= PATIENT.longest {
+                        self.back_off = BackOff::default();
+                    }
+                }
+            }
+            Phase::Stalled { heard, .. } => {
+                if now.since(heard) >= limits.silence {
+                    return self.end(Cause::Stalled, effects);
+                }
+                self.hedge(now, effects);
+            }
+            Phase::FailingOver { since, progress, cause } => {
+                if self.is_over(since, progress, now) {
+                    return self.end(cause, effects);
+                }
+                if self.challengers.is_empty() && self.back_off.until <= now {
+                    self.start(Why::Needed, now, effects);
+                }
+                self.hedge_late(now, effects);
+            }
+            Phase::Ended => {}
         }
+        if matches!(self.audience, Audience::Empty { since } if now.since(since) >= limits.linger) {
+            effects.push(Effect::LetGo);
+        }
+    }
+
+    /// Whether a budget is used up: the short one without fresh progress, the
+    /// long one in any case.
+    fn is_over(&self, since: Monotonic, progress: Option<Monotonic>, now: Monotonic) -> bool {
+        let used = now.since(since);
+        let is_fresh = progress.is_some_and(|at| now.since(at) < PROGRESS_HOLDS);
+        used >= self.limits.longest_start || (used >= self.limits.start_budget && !is_fresh)
+    }
+
+    /// Asks a second engine when the only one asked takes long.
+    fn hedge_late(&mut self, now: Monotonic, effects: &mut Vec<Effect>) {
+        if let [only] = self.challengers[..]
+            && now.since(only.asked) >= self.limits.hedge_after
+            && self.back_off.until <= now
+        {
+            self.start(Why::Hedge, now, effects);
+        }
+    }
+
+    /// Asks one engine beside an active source that does not do.
+    fn hedge(&mut self, now: Monotonic, effects: &mut Vec<Effect>) {
+        if let Some(standby) = self.challengers.iter_mut().find(|c| c.why == Why::Standby) {
+            standby.why = Why::Hedge;
+        } else if self.challengers.is_empty() && self.back_off.until <= now {
+            self.start(Why::Hedge, now, effects);
+        }
+    }
+
+    fn migrate(&mut self, now: Monotonic, effects: &mut Vec<Effect>) {
+        match self.challengers.first_mut() {
+            Some(challenger) => challenger.why = Why::Migration,
+            None => self.start(Why::Migration, now, effects),
+        }
+    }
+
+    fn start(&mut self, why: Why, now: Monotonic, effects: &mut Vec<Effect>) {
+        if self.audience != Audience::Watched || self.challengers.len() >= MAX_CHALLENGERS {
+            return;
+        }
+        let id = SourceId(self.begun);
+        self.begun += 1;
+        self.starts = self.starts.saturating_add(1);
+        self.challengers.push(Challenger { id, why, asked: now });
+        effects.push(Effect::Start(id, why));
+    }
+
+    fn ready(&mut self, id: SourceId, now: Monotonic, effects: &mut Vec<Effect>) {
+        match (self.phase, self.why(id)) {
+            (_, None) | (Phase::Ended, _) | (Phase::Live { .. }, Some(Why::Standby)) => return,
+            (Phase::Live { active, .. } | Phase::Stalled { active, .. }, _) => {
+                effects.push(Effect::Promote(id));
+                effects.push(Effect::Stop(active.id));
+            }
+            (Phase::Starting { .. } | Phase::FailingOver { .. }, _) => effects.push(Effect::Promote(id)),
+        }
+        self.challengers.retain(|c| c.id != id);
+        self.stop_all(effects, |_| true);
+        if matches!(self.phase, Phase::Starting { .. }) {
+            self.back_off = BackOff::default();
+        }
+        self.phase = Phase::Live { active: Active { id, since: now }, heard: now };
+    }
+
+    fn unavailable(&mut self, id: SourceId, cause: Cause, now: Monotonic, effects: &mut Vec<Effect>) {
+        self.challengers.retain(|c| c.id != id);
+        // No engine was asked.
+        self.starts = self.starts.saturating_sub(1);
+        match self.phase {
+            Phase::Starting { .. } if self.challengers.is_empty() => {
+                // With none left to ask, what the last one said stands.
+                self.end(self.last.unwrap_or(cause), effects);
+            }
+            Phase::Starting { .. } | Phase::FailingOver { .. } => {
+                self.back_off.until = now + URGENT.first;
+            }
+            Phase::Live { .. } | Phase::Stalled { .. } => self.back_off.grow(PATIENT, now),
+            Phase::Ended => {}
+        }
+    }
+
+    fn failed(&mut self, id: SourceId, cause: Cause, now: Monotonic, effects: &mut Vec<Effect>) {
+        if self.active() == Some(id) {
+            return self.lost(cause, now, effects);
+        }
+        let before = self.challengers.len();
+        self.challengers.retain(|c| c.id != id);
+        if self.challengers.len() == before {
+            return;
+        }
+        match self.phase {
+            Phase::Starting { since, progress } => {
+                self.last = Some(cause);
+                self.witnesses += u8::from(cause.is_content());
+                if self.is_over(since, progress, now) {
+                    self.end(if cause.is_content() { cause } else { Cause::StartTimeout }, effects);
+                } else if !self.challengers.is_empty() {
+                    // The other one may do; a third is asked when it takes long.
+                } else if self.another(cause) {
+                    self.start(Why::Needed, now, effects);
+                    if self.challengers.is_empty() {
+                        self.end(cause, effects);
+                    }
+                } else {
+                    self.end(cause, effects);
+                }
+            }
+            Phase::FailingOver { .. } => self.back_off.grow(URGENT, now),
+            Phase::Live { .. } | Phase::Stalled { .. } => self.back_off.grow(PATIENT, now),
+            Phase::Ended => {}
+        }
+    }
+
+    /// The active source has ended by itself.
+    fn lost(&mut self, cause: Cause, now: Monotonic, effects: &mut Vec<Effect>) {
+        let (Phase::Live { active, .. } | Phase::Stalled { active, .. }) = self.phase else { return };
+        self.phase = Phase::FailingOver { since: now, progress: None, cause };
+        let is_short = now.since(active.since) < SHORT_PLAY;
+        self.short_plays = if is_short { self.short_plays + 1 } else { 0 };
+        if self.audience != Audience::Watched || self.short_plays >= SHORT_PLAYS {
+            return self.end(cause, effects);
+        }
+        self.back_off = BackOff::default();
+        if self.short_plays > 1 {
+            self.back_off = BackOff { attempts: self.short_plays - 2, until: now };
+            self.back_off.grow(URGENT, now);
+        } else if self.challengers.is_empty() {
+            self.start(Why::Needed, now, effects);
+        }
+    }
+
+    /// Whether another engine may do better at the start after `cause`.
+    fn another(&self, cause: Cause) -> bool {
+        match cause.is_content() {
+            true => self.witnesses < CONTENT_WITNESSES && self.starts < MAX_STARTS,
+            false => cause.is_engine() && self.starts < MAX_STARTS,
+        }
+    }
+
+    /// The active source goes on: what was asked because it did not is stopped.
+    fn stop_hedges(&mut self, now: Monotonic, effects: &mut Vec<Effect>) {
+        if self.challengers.iter().any(|c| c.why == Why::Hedge) {
+            self.back_off.grow(PATIENT, now);
+        }
+        self.stop_all(effects, |c| c.why == Why::Hedge);
+    }
+
+    fn stop_all(&mut self, effects: &mut Vec<Effect>, which: impl Fn(&Challenger) -> bool) {
+        self.challengers.retain(|c| {
+            let stop = which(c);
+            if stop {
+                effects.push(Effect::Stop(c.id));
+            }
+            !stop
+        });
+    }
+
+    fn end(&mut self, cause: Cause, effects: &mut Vec<Effect>) {
+        effects.extend(self.active().map(Effect::Stop));
+        self.stop_all(effects, |_| true);
+        effects.push(Effect::End(cause));
+        self.phase = Phase::Ended;
+    }
+
+    fn invariants_hold(&self) -> bool {
+        let is_challenged = self.active().is_some_and(|active| self.why(active).is_some());
+        let is_waiting = !matches!(self.phase, Phase::Starting { .. }) || !self.challengers.is_empty();
+        !is_challenged
+            && is_waiting
+            && self.challengers.len() <= MAX_CHALLENGERS
+            && (self.phase != Phase::Ended || self.challengers.is_empty())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+#[path = "life_tests.rs"]
+mod tests;
 
-    const LIMITS: Limits = Limits {
-        start_budget: Duration::from_secs(30),
-        linger: Duration::from_secs(15),
-        silence: Duration::from_secs(60),
-    };
-
-    fn run(script: &[(u64, Event)]) -> (Option<StreamState>, Vec<Effect>) {
-        let at = |s| Monotonic(Duration::from_secs(1_000 + s));
-        let mut life = Life::new(LIMITS, at(0));
-        let mut effects = Vec::new();
-        for &(second, event) in script {
-            match life.on(event, at(second)) {
-                Some(Effect::LetGo) => effects.extend(life.on(Event::Closed, at(second))),
-                effect => effects.extend(effect),
-            }
-        }
-        (life.state(), effects)
-    }
-
-    #[test]
-    fn each_life_ends_as_it_must() {
-        use Event::{AttemptFailed, Bytes, Closed, Drain, SourceEnded, Tick, Unwatched, Watched};
-        let silent = Cause::EngineSilent;
-        for (name, script, state, effects) in [
-            ("plays", vec![(1, Bytes), (2, Tick)], Some(StreamState::Live), vec![]),
-            ("budget", vec![(29, Tick), (30, Tick)], None, vec![Effect::End(Cause::StartTimeout)]),
-            (
-                "budget holds across attempts",
-                vec![(20, AttemptFailed(silent)), (30, Tick)],
-                None,
-                vec![Effect::TryNext, Effect::End(Cause::StartTimeout)],
-            ),
-            (
-                "no engine is tried after the budget",
-                vec![(30, AttemptFailed(silent))],
-                None,
-                vec![Effect::End(Cause::StartTimeout)],
-            ),
-            (
-                "three engines at most",
-                vec![(1, AttemptFailed(silent)), (2, AttemptFailed(silent)), (3, AttemptFailed(silent))],
-                None,
-                vec![Effect::TryNext, Effect::TryNext, Effect::End(silent)],
-            ),
-            (
-                "two engines agree that it does not exist",
-                vec![
-                    (1, AttemptFailed(Cause::ContentUnavailable)),
-                    (2, AttemptFailed(Cause::ContentUnavailable)),
-                ],
-                None,
-                vec![Effect::TryNext, Effect::End(Cause::ContentUnavailable)],
-            ),
-            (
-                "no engine is final",
-                vec![(1, AttemptFailed(Cause::NoEngine))],
-                None,
-                vec![Effect::End(Cause::NoEngine)],
-            ),
-            (
-                "linger",
-                vec![(1, Bytes), (2, Unwatched), (16, Tick), (17, Tick)],
-                None,
-                vec![Effect::End(Cause::ViewersLeft)],
-            ),
-            (
-                "one returns in time",
-                vec![(1, Bytes), (2, Unwatched), (16, Watched), (17, Tick)],
-                Some(StreamState::Live),
-                vec![],
-            ),
-            (
-                "bytes while lingering do not prolong it",
-                vec![(1, Bytes), (2, Unwatched), (16, Bytes), (17, Tick)],
-                None,
-                vec![Effect::End(Cause::ViewersLeft)],
-            ),
-            (
-                "everybody leaves during the start",
-                vec![(1, Unwatched), (16, Tick)],
-                None,
-                vec![Effect::End(Cause::ViewersLeft)],
-            ),
-            (
-                "and one returns before the first byte",
-                vec![(1, Unwatched), (3, Watched), (4, Bytes), (20, Tick)],
-                Some(StreamState::Live),
-                vec![],
-            ),
-            (
-                "bytes come while nobody waits",
-                vec![(1, Unwatched), (3, Bytes), (15, Tick), (16, Tick)],
-                None,
-                vec![Effect::End(Cause::ViewersLeft)],
-            ),
-            ("silence", vec![(1, Bytes), (60, Tick), (61, Tick)], None, vec![Effect::End(Cause::Stalled)]),
-            (
-                "the source ends",
-                vec![(1, Bytes), (2, SourceEnded(Cause::EngineClosed)), (3, Tick)],
-                None,
-                vec![Effect::End(Cause::EngineClosed)],
-            ),
-            (
-                "nobody is let go while somebody watches",
-                vec![(1, Bytes), (20, Closed)],
-                Some(StreamState::Live),
-                vec![],
-            ),
-            ("drain", vec![(1, Bytes), (2, Drain), (3, Drain)], None, vec![Effect::End(Cause::ShuttingDown)]),
-        ] {
-            assert_eq!(run(&script), (state, effects), "{name}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn every_life_ends_once_and_stays_ended(steps: Vec<(u8, u8)>) {
-            let mut now = 0;
-            let script: Vec<_> = steps.iter().map(|(wait, kind)| {
-                now += u64::from(*wait) / 8;
-                let event = match kind % 9 {
-                    0 => Event::Watched,
-                    1 => Event::Unwatched,
-                    2 | 3 => Event::Bytes,
-                    4 => Event::AttemptFailed(Cause::ALL[usize::from(*kind) % Cause::ALL.len()]),
-                    5 => Event::SourceEnded(Cause::EngineReset),
-                    6 if *kind > 250 => Event::Drain,
-                    _ => Event::Tick,
-                };
-                (now, event)
-            }).collect();
-            let (state, effects) = run(&script);
-            let ends = effects.iter().filter(|e| matches!(e, Effect::End(_))).count();
-            assert_eq!(ends, usize::from(state.is_none()));
-            let tries = effects.iter().filter(|e| matches!(e, Effect::TryNext)).count();
-            assert!(tries < usize::from(MAX_ENGINES));
-        }
-    }
-}
+#[cfg(test)]
+#[path = "life_simulation.rs"]
+mod simulation;

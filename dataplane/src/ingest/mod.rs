@@ -1,10 +1,23 @@
-//! Reading a stream from an engine, once for everybody.
+//! Reading a stream from engines, once for everybody.
+//!
+//! `life` says what is to be done; `session` does it, with a `source` for each
+//! engine that is asked or read, one of which writes the `chain`.
 
-mod body;
+mod chain;
 mod engine;
+mod gauges;
 mod lease;
 mod life;
+mod memory;
 pub(crate) mod pace;
+mod polling;
 mod session;
+mod source;
+mod start_times;
+mod timeline;
+mod watch;
 
+pub(crate) use memory::Memory;
 pub(crate) use session::Session;
+pub(crate) use source::READ_LIMIT;
+pub(crate) use start_times::StartTimes;

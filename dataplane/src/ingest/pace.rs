@@ -28,6 +28,11 @@ impl Playout {
         self.last = now;
         self.at
     }
+
+    /// The stream time reached.
+    pub(crate) fn at(&self) -> Duration {
+        self.at
+    }
 }
 
 #[cfg(test)]

@@ -1,99 +1,81 @@
-//! One session of a stream: engines are asked, one is read, the end is told.
+//! One stream as its owner shard runs it: sources are begun and ended as its
+//! life says, one of them writes the chain, the end is told.
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use millrace_boundary::{Cause, EngineEvidence, EngineId, Monotonic, NotPicked, StreamSample, StreamState};
+use millrace_boundary::{Cause, EngineId, Monotonic, NotPicked};
+use millrace_media::ts::NULL_PACKET;
 use static_assertions::assert_not_impl_any;
 
 use super::{
-    engine::{self, Failure, Opened, Playback},
+    chain::Chain,
+    engine::Failure,
+    gauges::Gauges,
     lease::Lease,
-    life::{Effect, Event, Life, Limits},
-    pace::Playout,
+    life::{Effect, Event, Life, Limits, SourceId, Why},
+    polling::Finding,
+    source::Source,
+    timeline::Timeline,
 };
 use crate::{
     context::{Context, Permit, random},
     http::content::Content,
     inbox::Peer,
-    rt::{CancelableAsyncReadRent, Canceller, Notify, sleep, spawn, unless_called},
-    segment::{ChainWriter, STOCK},
+    rt::sleep,
+    segment::Fit,
     stream::{ContentKey, Ended, Seat, SessionId, Stream},
 };
 
-/// Read at most this much at a time.
-const READ_LIMIT: usize = 256 << 10;
-/// A read shorter than this is followed by a pause: viewers are visited every
-/// 160 ms, so reading more often than that gains them nothing.
-const SHORT_READ: usize = 64 << 10;
-/// That pause on a stream that plays.
-const READ_PAUSE: Duration = Duration::from_millis(40);
-/// And before the first join point, when somebody waits for it.
-const START_PAUSE: Duration = Duration::from_millis(5);
-/// How often a full window is looked at again.
-const FULL_WINDOW_PAUSE: Duration = Duration::from_millis(50);
-/// This much without a single packet is not a transport stream.
-const NOISE_LIMIT: u64 = 64 << 10;
-/// An engine that accepts has this long to answer a start while others could
-/// be asked. Content that no peer has makes healthy engines take 5 s.
-const START_ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// An id is looked up, and what others begin or end on the engine is waited for,
-/// within this before a stream is started beside them.
-const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
-/// How often that wait looks again.
-const RESOLVE_PAUSE: Duration = Duration::from_millis(5);
+/// Filler is sent when nothing else was for this long.
+const FILLER_AFTER: Duration = Duration::from_secs(1);
+/// A challenger that plays the chain's own past for this long after its first
+/// packet does not catch up by itself.
+const BEHIND_AFTER: Duration = Duration::from_secs(3);
+/// A challenger that has brought packets for this long without a place to go on
+/// from goes on at its newest join point.
+const MEET_LIMIT: Duration = Duration::from_secs(20);
+/// With nothing before it, a source's packets are the stream once they can be
+/// joined, or after this, or as many bytes.
+const FIRST_LIMIT: Duration = Duration::from_secs(2);
+const FIRST_BYTES: usize = 8 << 20;
+/// Of a source on standby, this much is kept.
+const STANDBY_SECONDS: u64 = 20;
+const STANDBY_BYTES: usize = 16 << 20;
 /// The owner of a swarm judges a claim within this, or is too busy to be waited
 /// for.
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// How often that wait looks again.
 const CLAIM_PAUSE: Duration = Duration::from_millis(1);
 
-/// What control is told once a second, kept as it happens.
-#[derive(Debug, Default)]
-struct Gauges {
-    first_byte: Cell<Option<Duration>>,
-    ingress: Cell<u64>,
-    window_bytes: Cell<u64>,
-    skipped: Cell<u64>,
-    continuity_errors: Cell<u64>,
-    sampled: Cell<(Monotonic, u64)>,
-    /// Until when what the engine has sent ahead lasts, where that is a stock.
-    stocked_until: Cell<Monotonic>,
-}
-
 /// One session.
 pub(crate) struct Session {
-    stream: Arc<Stream>,
-    content: Content,
-    asked: Monotonic,
+    pub(super) stream: Arc<Stream>,
+    pub(super) content: Content,
+    pub(super) asked: Monotonic,
+    pub(super) gauges: Gauges,
+    pub(super) timeline: RefCell<Timeline>,
     life: RefCell<Life>,
-    quit: Notify,
-    canceller: RefCell<Canceller>,
-    engine: Cell<Option<EngineId>>,
+    sources: RefCell<Vec<Rc<Source>>>,
+    /// Engines asked since the stream last played.
+    tried: RefCell<Vec<EngineId>>,
+    chain: RefCell<Option<Chain>>,
     infohash: RefCell<Option<String>>,
-    gauges: Gauges,
+    /// The other kind of id was tried already.
+    swapped: Cell<bool>,
+    /// Why the last source ended, in words.
+    last: RefCell<String>,
     /// Its end has been counted and told.
     told: Cell<bool>,
-    /// Its task has come to its end.
-    finished: Cell<bool>,
     _permit: Permit,
 }
 
 assert_not_impl_any!(Session: Send, Sync);
-
-/// How one attempt with one engine went on.
-enum Outcome {
-    /// It did not get as far as playing.
-    Failed(Failure),
-    /// It played, and then broke off.
-    Broke(Failure),
-    /// The session is over for another reason.
-    Over,
-}
 
 impl Session {
     /// Begins a session, with a seat for the viewer who asked.
@@ -102,266 +84,159 @@ impl Session {
         let config = &context.config.stream;
         let limits = Limits {
             start_budget: config.start_budget,
+            longest_start: config.longest_start,
+            hedge_after: context.start_times.borrow().hedge_after(),
             linger: config.linger,
+            stall_after: config.stall_after,
             silence: config.silence_limit,
         };
-        let stream = Stream::new(SessionId(random()), content.key.clone(), Arc::default());
+        let id = SessionId(random());
+        let stream = Stream::new(id, content.key.clone(), Arc::default());
         let seat = stream.enter().expect("a new stream is open");
+        let mut effects = Vec::new();
+        let life = Life::new(limits, now, &mut effects);
         let session = Rc::new(Self {
+            timeline: RefCell::new(Timeline::new(id, &content.key, now)),
             stream,
             content,
             asked: now,
-            life: RefCell::new(Life::new(limits, now)),
-            quit: Notify::default(),
-            canceller: RefCell::default(),
-            engine: Cell::new(None),
-            infohash: RefCell::default(),
             gauges: Gauges::default(),
+            life: RefCell::new(life),
+            sources: RefCell::default(),
+            tried: RefCell::default(),
+            chain: RefCell::default(),
+            infohash: RefCell::default(),
+            swapped: Cell::new(false),
+            last: RefCell::default(),
             told: Cell::new(false),
-            finished: Cell::new(false),
             _permit: permit,
         });
         context.count(|c| c.streams_started += 1);
         tracing::info!(shard = %context.id, session = %session.stream.session(),
             stream = session.stream.key().display(), "stream asked for");
-        spawn(Rc::clone(&session).run(Rc::clone(context)));
+        session.perform(context, effects, now);
         (session, seat)
     }
 
-    /// Whether it is over and its task has ended.
-    pub(crate) fn is_over(&self) -> bool {
-        self.finished.get()
+    /// Its id.
+    pub(crate) fn id(&self) -> SessionId {
+        self.stream.session()
     }
 
-    /// Looks at the clock and at who is there.
-    pub(crate) fn tick(&self, context: &Context, now: Monotonic) {
-        if let Some(ended) = self.stream.merged().and_then(|_| self.stream.ended()) {
-            self.over(context, ended, now);
+    /// Whether it is over and nothing of it runs any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.told.get() && self.sources.borrow().is_empty()
+    }
+
+    /// Its sources but those that were told to end.
+    pub(super) fn running(&self) -> Vec<Rc<Source>> {
+        self.sources.borrow().iter().filter(|s| !s.is_stopped()).cloned().collect()
+    }
+
+    /// Looks at the clock, at who is there, and at what challengers have.
+    pub(crate) fn tick(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
+        if self.told.get() {
             return;
         }
-        if now < self.gauges.stocked_until.get() {
-            // An engine that has sent minutes ahead may rest until they are over.
-            self.apply(context, Event::Bytes, now, None);
+        if let Some(ended) = self.stream.merged().and_then(|_| self.stream.ended()) {
+            self.close(context, &ended.clone(), now);
+            return;
         }
-        let watched = if self.stream.viewers() > 0 { Event::Watched } else { Event::Unwatched };
-        self.apply(context, watched, now, None);
-        self.apply(context, Event::Tick, now, None);
+        self.look_at_chain(context, now);
+        let viewers = self.stream.viewers();
+        let watched = if viewers > 0 { Event::Watched } else { Event::Unwatched };
+        self.apply(context, watched, now);
+        let standby = context.config.stream.standby_viewers;
+        self.apply(context, Event::Guard(standby > 0 && viewers > standby), now);
+        self.look_at_engine(context, now);
+        self.assess(context, now);
+        self.apply(context, Event::Tick, now);
     }
 
     /// Ends it because the server ends.
-    pub(crate) fn drain(&self, context: &Context, now: Monotonic) {
-        self.apply(context, Event::Drain, now, None);
+    pub(crate) fn drain(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
+        self.apply(context, Event::Drain, now);
     }
 
-    /// What control is told about it.
-    pub(crate) fn sample(&self, context: &Context, now: Monotonic) -> Option<StreamSample> {
-        let state: StreamState = self.life.borrow().state()?;
-        let gauges = &self.gauges;
-        let (then, before) = gauges.sampled.replace((now, gauges.ingress.get()));
-        let seconds = now.since(then).as_secs_f64();
-        let bits = gauges.ingress.get().saturating_sub(before) as f64 * 8.0;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate, rounded")]
-        let bitrate_bps = if seconds > 0.0 { (bits / seconds) as u64 } else { 0 };
-        Some(StreamSample {
-            session: self.stream.session().to_string(),
-            key: self.stream.key().display(),
-            infohash: self.infohash.borrow().clone(),
-            state,
-            engine: self.engine.get(),
-            shard: context.id,
-            viewers: self.stream.viewers(),
-            age_seconds: now.since(self.asked).as_secs_f64(),
-            first_byte_seconds: gauges.first_byte.get().map(|d| d.as_secs_f64()),
-            bitrate_bps,
-            ingress_bytes: gauges.ingress.get(),
-            egress_bytes: self.stream.egress(),
-            window_bytes: gauges.window_bytes.get(),
-            skipped_bytes: gauges.skipped.get(),
-            continuity_errors: gauges.continuity_errors.get(),
-        })
+    /// Leaves its engine for another one, without a pause if that can be.
+    pub(crate) fn migrate(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
+        self.timeline.borrow_mut().note(context, "migration_asked", None, "");
+        self.apply(context, Event::Migrate, now);
     }
 
-    /// Bytes kept for viewers.
-    pub(crate) fn window_bytes(&self) -> u64 {
-        self.gauges.window_bytes.get()
+    /// The source that writes the chain.
+    pub(super) fn active(&self) -> Option<SourceId> {
+        self.life.borrow().active()
     }
 
-    fn apply(&self, context: &Context, event: Event, now: Monotonic, detail: Option<&str>) -> Option<Effect> {
-        let mut effect = self.life.borrow_mut().on(event, now);
-        if effect == Some(Effect::LetGo) {
-            if !self.stream.close_if_empty() {
-                return None;
-            }
-            effect = self.life.borrow_mut().on(Event::Closed, now);
-        }
-        if let Some(Effect::End(cause)) = effect {
-            let detail = detail.map_or_else(|| self.explain(cause), str::to_owned);
-            self.over(context, &Ended { cause, detail }, now);
-        }
-        effect
+    /// Its state; `None` once it has ended.
+    pub(super) fn state(&self) -> Option<millrace_boundary::StreamState> {
+        self.life.borrow().state()
     }
 
-    fn explain(&self, cause: Cause) -> String {
-        match cause {
-            Cause::StartTimeout => {
-                let seconds = Monotonic::now().since(self.asked).as_secs();
-                format!("no playable data within {seconds} s")
-            }
-            Cause::Stalled => "the engine fell silent".to_owned(),
-            Cause::ShuttingDown => "the server is shutting down".to_owned(),
-            other => other.as_str().replace('_', " "),
-        }
+    /// The engine that plays it, or is asked first.
+    pub(super) fn source(&self) -> Option<Rc<Source>> {
+        let active = self.active();
+        let sources = self.running();
+        sources.iter().find(|s| Some(s.id) == active).or_else(|| sources.first()).cloned()
     }
 
-    fn over(&self, context: &Context, ended: &Ended, now: Monotonic) {
-        if self.told.replace(true) {
-            return;
-        }
-        if self.life.borrow().state().is_some() {
-            // Only a merger ends a life from outside.
-            self.life.borrow_mut().on(Event::SourceEnded(ended.cause), now);
-        }
-        context.count(|c| c.streams_ended[ended.cause.index()] += 1);
-        tracing::info!(shard = %context.id, session = %self.stream.session(),
-            stream = self.stream.key().display(), cause = ended.cause.as_str(), detail = ended.detail,
-            seconds = now.since(self.asked).as_secs_f64(), "stream ended");
-        self.stream.end(ended.clone());
-        self.quit.call();
-        let canceller = self.canceller.take();
-        self.canceller.replace(canceller.cancel());
+    /// Whether `source` is still one of its own.
+    pub(super) fn has(&self, source: &Source) -> bool {
+        !source.is_stopped() && self.sources.borrow().iter().any(|s| s.id == source.id)
     }
 
-    async fn run(self: Rc<Self>, context: Rc<Context>) {
-        let mut tried = Vec::new();
-        let mut last: Option<Failure> = None;
-        loop {
-            let outcome = self.attempt(&context, &mut tried, last.as_ref()).await;
-            self.engine.set(None);
-            self.stream.set_engine(None);
-            let now = Monotonic::now();
-            let (event, failure) = match outcome {
-                Outcome::Over => break,
-                Outcome::Failed(failure) => (Event::AttemptFailed(failure.cause), failure),
-                Outcome::Broke(failure) => (Event::SourceEnded(failure.cause), failure),
-            };
-            if self.apply(&context, event, now, Some(&failure.detail)) != Some(Effect::TryNext) {
-                break;
-            }
-            tracing::info!(shard = %context.id, session = %self.stream.session(),
-                cause = failure.cause.as_str(), detail = failure.detail, "trying another engine");
-            last = Some(failure);
-        }
-        self.tick(&context, Monotonic::now());
-        self.finished.set(true);
+    /// Whether somebody waits for what `source` will bring.
+    pub(super) fn is_waiting_for(&self, source: &Source) -> bool {
+        self.active() != Some(source.id)
     }
 
-    /// One engine, from picking it to the end of what it plays.
-    async fn attempt(
-        &self,
-        context: &Rc<Context>,
-        tried: &mut Vec<EngineId>,
-        last: Option<&Failure>,
-    ) -> Outcome {
-        let Some(deadline) = self.life.borrow().start_deadline() else { return Outcome::Over };
-        let table = context.table();
-        let (entry, slot) = match table.pick(tried) {
-            Ok(picked) => picked,
-            // With none left to try, what the last one said stands.
-            Err(reason) => return Outcome::Failed(last.cloned().unwrap_or_else(|| not_picked(reason))),
-        };
-        tried.push(entry.id);
-        self.engine.set(Some(entry.id));
-        let others = table.engines.len() > tried.len();
-        let mut lease = Lease::new(context, entry.id, entry.address, slot);
-        drop(table);
-
-        if self.content.key.as_str().starts_with("infohash:") {
-            lease.known();
-        }
-        if !lease.is_unknown() && self.resolve_and_claim(context, &lease, deadline).await {
-            return Outcome::Over;
-        }
-        let began = Monotonic::now();
-        let playback = match self.start(context, &mut lease, deadline, others).await {
-            Some(Ok(playback)) => playback,
-            Some(Err(failure)) => {
-                // Whose fault it was is for control to judge.
-                lease.report(EngineEvidence::StartFailed(failure.cause));
-                return Outcome::Failed(failure);
-            }
-            None => {
-                self.let_go(lease);
-                return Outcome::Over;
-            }
-        };
-        let failure = self.read(context, &lease, playback, began).await;
-        let Some(failure) = failure else {
-            self.let_go(lease);
-            return Outcome::Over;
-        };
-        let played = self.life.borrow().start_deadline().is_none();
-        lease.report(match played {
-            true => EngineEvidence::Broke(failure.cause),
-            false => EngineEvidence::StartFailed(failure.cause),
-        });
-        if played { Outcome::Broke(failure) } else { Outcome::Failed(failure) }
+    /// Whether a viewer has had something to join.
+    pub(super) fn has_played(&self) -> bool {
+        self.stream.window().has_join()
     }
 
-    /// Gives the engine back after the session was ended from outside.
-    fn let_go(&self, lease: Lease) {
-        let merged = self.stream.merged();
-        if merged.is_some_and(|into| into.engine() == Some(lease.engine())) {
-            lease.leave_running();
-            return;
-        }
-        match self.stream.ended().map(|e| e.cause) {
-            // It had the whole budget and did not even answer.
-            Some(Cause::StartTimeout) if !lease.is_opened() => {
-                lease.report(EngineEvidence::StartFailed(Cause::EngineSilent));
-            }
-            Some(Cause::StartTimeout) => lease.report(EngineEvidence::StartFailed(Cause::StartTimeout)),
-            Some(Cause::Stalled) => lease.report(EngineEvidence::Broke(Cause::Stalled)),
-            _ => {}
-        }
+    /// The swarm, once it is known.
+    pub(super) fn infohash(&self) -> Option<String> {
+        self.infohash.borrow().clone()
     }
 
-    /// Beside other streams of the same engine, an id is resolved before it is
-    /// started: a second session of a swarm that plays there already would end
-    /// the first, now or when it is stopped. One that starts there and is not
-    /// known yet is waited for, so that it claims its swarm first; one that is
-    /// being stopped, so that the stop does not end this one. Says whether
-    /// another stream has taken this one over.
-    async fn resolve_and_claim(&self, context: &Rc<Context>, lease: &Lease, deadline: Monotonic) -> bool {
-        let limit = deadline.min(Monotonic::now() + RESOLVE_LIMIT);
-        let id = self.content.key.as_str().strip_prefix("id:").filter(|id| id.len() == 40);
-        let infohash = match id {
-            Some(id) => match unless_called(&self.quit, engine::resolve(lease.address(), id, limit)).await {
-                Some(infohash) => infohash,
-                None => return true,
-            },
-            None => None,
-        };
-        loop {
-            // First: a session that has just ended is told to stop in a moment.
-            if unless_called(&self.quit, sleep(RESOLVE_PAUSE)).await.is_none() {
-                return true;
-            }
-            if !lease.has_unsettled_neighbour() || Monotonic::now() >= limit {
-                break;
-            }
+    /// What to ask an engine for: the kind of id that is known to work.
+    pub(super) fn content_to_ask(&self, context: &Context) -> Content {
+        let swap = context.memory.borrow().is_swapped(&self.content.key);
+        let other = swap.then(|| self.content.other_kind()).flatten();
+        other.unwrap_or_else(|| self.content.clone())
+    }
+
+    /// The same digits as the other kind of id, once.
+    pub(super) fn other_kind(&self) -> Option<Content> {
+        let other = self.content.other_kind()?;
+        (!self.swapped.replace(true)).then_some(other)
+    }
+
+    /// An engine has found the content by the other kind of id.
+    pub(super) fn other_kind_works(&self, context: &Context) {
+        context.memory.borrow_mut().swap(&self.content.key);
+    }
+
+    /// An engine has opened a session for it.
+    pub(super) fn opened(&self, context: &Context, source: &Source) {
+        if self.active().is_none() {
+            self.stream.set_engine(Some(source.engine));
         }
-        match infohash {
-            Some(infohash) => self.claim(context, &infohash).await,
-            None => self.stream.merged().is_some(),
-        }
+        self.timeline.borrow_mut().note(context, "answered", Some(source.engine), "");
     }
 
     /// Tells the owner of the swarm that this stream plays it, and waits for
     /// its judgement. Says whether another stream has taken this one over.
-    async fn claim(&self, context: &Rc<Context>, infohash: &str) -> bool {
-        self.infohash.replace(Some(infohash.to_owned()));
+    pub(super) async fn claim(&self, context: &Rc<Context>, infohash: &str) -> bool {
         let key = ContentKey::infohash(infohash);
-        if key == self.content.key || self.content.key.as_str().contains('&') {
+        let is_known = self.infohash.replace(Some(infohash.to_owned())).as_deref() == Some(infohash);
+        // A running stream has claimed it long ago.
+        if key == self.content.key
+            || self.content.key.as_str().contains('&')
+            || (is_known && self.has_played())
+        {
             return self.stream.merged().is_some();
         }
         let owner = key.owner(context.shards());
@@ -374,160 +249,359 @@ impl Session {
         self.stream.merged().is_some()
     }
 
-    /// `None` when the session was ended meanwhile.
-    async fn start(
-        &self,
-        context: &Rc<Context>,
-        lease: &mut Lease,
-        deadline: Monotonic,
-        others: bool,
-    ) -> Option<Result<Playback, Failure>> {
-        context.count(|c| c.engine_starts += 1);
-        let pid = format!("{:016x}{:016x}", random(), random());
-        let limit = match others {
-            true => deadline.min(Monotonic::now() + START_ANSWER_LIMIT),
-            false => deadline,
-        };
-        let opened = engine::start(lease.address(), &self.content, &pid, limit);
-        let Opened { playback, command, infohash } = match unless_called(&self.quit, opened).await? {
-            Ok(opened) => opened,
-            Err(failure) => return Some(Err(failure)),
-        };
-        lease.opened(command);
-        self.stream.set_engine(Some(lease.engine()));
-        let merged = match infohash {
-            Some(infohash) => self.claim(context, &infohash).await,
-            None => self.stream.merged().is_some(),
-        };
-        lease.known();
-        if merged {
-            return None;
-        }
-        unless_called(&self.quit, engine::play(lease.address(), &playback, deadline)).await
-    }
-
-    /// Reads until the stream breaks off; `None` when the session was ended.
-    async fn read(
-        &self,
-        context: &Rc<Context>,
-        lease: &Lease,
-        playback: Playback,
-        began: Monotonic,
-    ) -> Option<Failure> {
-        let Playback { mut socket, mut framing, mut first } = playback;
+    /// What an engine says of a session.
+    pub(super) fn told(self: &Rc<Self>, context: &Rc<Context>, source: &Rc<Source>, finding: Finding) {
         let now = Monotonic::now();
-        self.gauges.first_byte.set(Some(now.since(self.asked)));
-        let mut chain = match ChainWriter::new(self.stream.shared_window(), now) {
-            Ok(chain) => chain,
-            Err(error) => return Some(out_of_resources(&error)),
-        };
-        let mut playout = Playout::new(now);
-        let mut started = false;
-
-        let unframed = framing.unframe(&mut first);
-        first.truncate(unframed.payload);
-        let (mut ended, mut broken) = (unframed.ended, unframed.broken);
-        let mut rest = &first[..];
-        let mut read = 0;
-        loop {
-            while !rest.is_empty() {
-                match chain.push(rest) {
-                    Ok(n) => rest = &rest[n..],
-                    Err(error) => return Some(out_of_resources(&error)),
+        let is_active = self.active() == Some(source.id);
+        if let Some(stat) = source.stat.borrow().as_ref().filter(|_| !self.has_played()) {
+            self.gauges.note_swarm(stat.peers.unwrap_or(0), stat.downloaded.unwrap_or(0));
+        }
+        match finding {
+            Finding::Nothing => {}
+            Finding::Progress => self.apply(context, Event::Progress(source.id), now),
+            // Its bytes tell the truth; but it had better be replaced.
+            Finding::Failed(_) | Finding::Lost if is_active || source.first_packet.get().is_some() => {
+                if is_active {
+                    self.timeline.borrow_mut().note(
+                        context,
+                        "session_lost",
+                        Some(source.engine),
+                        "says stat",
+                    );
+                    self.apply(context, Event::Distrusted, now);
                 }
             }
-            let now = Monotonic::now();
-            let over = ended || broken;
-            if let Err(error) = if over { chain.finish(now) } else { chain.publish(now) } {
-                return Some(out_of_resources(&error));
+            Finding::Failed(text) => {
+                self.failed(context, source, &Failure::new(Cause::StartFailed, format!("stat says: {text}")));
             }
-            self.note(&chain);
-            let stats = chain.stats();
-            if stats.skipped_in_a_row > NOISE_LIMIT || (over && stats.published == 0) {
-                return Some(Failure::new(Cause::NotTransportStream, "the engine sends no transport stream"));
-            }
-            if chain.take_progress() && stats.joins > 0 {
-                self.apply(context, Event::Bytes, now, None);
-                if !std::mem::replace(&mut started, true) {
-                    lease.report(EngineEvidence::Started(now.since(began)));
-                    tracing::info!(shard = %context.id, session = %self.stream.session(),
-                        stream = self.stream.key().display(), engine = %lease.engine(),
-                        seconds = now.since(self.asked).as_secs_f64(), "stream plays");
-                }
-            }
-            if broken {
-                return Some(Failure::new(Cause::EngineReset, "the engine breaks its chunked framing"));
-            }
-            if ended {
-                return Some(Failure::new(Cause::EngineClosed, "the engine closed the stream"));
-            }
-            self.make_room(context, &mut chain, &mut playout).await?;
-            if read > 0 && read < SHORT_READ {
-                let pause = if started { READ_PAUSE } else { START_PAUSE };
-                unless_called(&self.quit, sleep(pause)).await?;
-            }
-            self.life.borrow().state()?;
-
-            let tail = match chain.tail(READ_LIMIT) {
-                Ok(tail) => tail,
-                Err(error) => return Some(out_of_resources(&error)),
-            };
-            let handle = self.canceller.borrow().handle();
-            let (result, tail) = socket.cancelable_read(tail, handle).await;
-            self.life.borrow().state()?;
-            match result {
-                Ok(0) => ended = true,
-                Ok(n) => {
-                    read = n;
-                    context.count(|c| c.ingress_bytes += n as u64);
-                    self.gauges.ingress.set(self.gauges.ingress.get() + n as u64);
-                    chain.took(&tail, |piece| {
-                        let unframed = framing.unframe(piece);
-                        (ended, broken) = (unframed.ended, unframed.broken);
-                        unframed.payload
-                    });
-                }
-                Err(error) => {
-                    return Some(Failure::new(
-                        Cause::EngineReset,
-                        format!("the connection to the engine broke: {error}"),
-                    ));
-                }
+            Finding::Lost => {
+                let detail = "the engine does not know the session any more";
+                self.failed(context, source, &Failure::new(Cause::SessionLost, detail));
             }
         }
     }
 
-    /// Lets go of what lies behind, and waits while what lies ahead of playout
-    /// fills the window: the engine is read at the pace of real time then.
-    async fn make_room(
-        &self,
-        context: &Context,
-        chain: &mut ChainWriter,
-        playout: &mut Playout,
-    ) -> Option<()> {
-        let config = &context.config.stream;
-        loop {
-            let now = Monotonic::now();
-            let at = playout.advance(now, chain.head());
-            chain.window().set_playout(at);
-            let ahead = chain.head().saturating_sub(at);
-            if ahead > STOCK {
-                self.gauges.stocked_until.set(now + ahead);
-            }
-            chain.trim(at, config.window, config.window_bytes);
-            self.gauges.window_bytes.set(chain.kept_bytes());
-            if chain.kept_bytes() <= config.window_bytes {
-                return Some(());
-            }
+    /// A source has ended by itself.
+    pub(super) fn failed(self: &Rc<Self>, context: &Rc<Context>, source: &Source, failure: &Failure) {
+        if !self.has(source) {
+            return;
+        }
+        let now = Monotonic::now();
+        let was_active = self.active() == Some(source.id);
+        source.stop();
+        tracing::info!(shard = %context.id, session = %self.stream.session(), engine = %source.engine,
+            cause = failure.cause.as_str(), detail = failure.detail,
+            "{}", if was_active { "source lost" } else { "attempt failed" });
+        let what = if was_active { "lost" } else { "failed" };
+        let words = format!("{}: {}", failure.cause.as_str(), failure.detail);
+        self.timeline.borrow_mut().note(context, what, Some(source.engine), &words);
+        if !was_active {
+            context.memory.borrow_mut().attempt_failed(&self.content.key, failure.cause, now);
+        }
+        self.last.replace(failure.detail.clone());
+        if was_active {
+            self.tried.replace(vec![source.engine]);
+        }
+        self.apply(context, Event::Failed(source.id, failure.cause), now);
+        // One on standby may have what is needed.
+        self.assess(context, now);
+    }
+
+    /// A source has come to its end, as it was told to or by itself.
+    pub(super) fn gone(&self, source: &Source) {
+        self.sources.borrow_mut().retain(|s| s.id != source.id);
+    }
+
+    /// Whether `source` may read on: the active one reads at the pace of real
+    /// time once what lies ahead of playout fills the window.
+    pub(super) fn has_room(self: &Rc<Self>, context: &Rc<Context>, source: &Source) -> bool {
+        if self.active() != Some(source.id) {
+            return true;
+        }
+        let now = Monotonic::now();
+        let has_room =
+            self.chain.borrow_mut().as_mut().is_none_or(|chain| chain.make_room(&context.config.stream, now));
+        if !has_room {
             // An engine that waits is not silent.
-            self.apply(context, Event::Bytes, now, None);
-            unless_called(&self.quit, sleep(FULL_WINDOW_PAUSE)).await?;
+            self.apply(context, Event::Bytes, now);
+        }
+        has_room
+    }
+
+    /// Takes whole packets of a source.
+    ///
+    /// # Errors
+    /// When there are no descriptors or memory for them.
+    pub(super) fn packets(
+        self: &Rc<Self>,
+        context: &Rc<Context>,
+        source: &Rc<Source>,
+        packets: &[u8],
+    ) -> Result<(), Failure> {
+        if packets.is_empty() || !self.has(source) {
+            return Ok(());
+        }
+        let now = Monotonic::now();
+        if source.first_packet.get().is_none() {
+            source.first_packet.set(Some(now));
+            self.timeline.borrow_mut().note(context, "first_packet", Some(source.engine), "");
+        }
+        if self.active() == Some(source.id) {
+            let added = self.chain.borrow_mut().as_mut().map_or(Ok(()), |chain| chain.append(packets, now));
+            added.map_err(|error| out_of_resources(&error))?;
+            self.apply(context, Event::Bytes, now);
+            self.note_started(context, source, now);
+            return Ok(());
+        }
+        if let Some(candidate) = source.candidate.borrow_mut().as_mut() {
+            candidate.push(packets);
+            let is_standby = self.life.borrow().why(source.id) == Some(Why::Standby);
+            if is_standby && (candidate.len() > STANDBY_BYTES || candidate.seconds() > STANDBY_SECONDS) {
+                candidate.keep(candidate.len() / 2);
+            }
+        }
+        self.assess_one(context, source, now);
+        Ok(())
+    }
+
+    /// Looks at what the chain needs: filler, and whether its source does.
+    fn look_at_chain(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
+        let mut chain = self.chain.borrow_mut();
+        let Some(chain_now) = chain.as_mut() else { return };
+        let verdict = chain_now.look(&context.config.stream, now);
+        self.gauges.note(chain_now);
+        if chain_now.quiet_for(now) >= FILLER_AFTER && self.has_played() {
+            // Without memory for a packet there is none for what follows.
+            chain_now.append(&NULL_PACKET, now).ok();
+        }
+        let has_stock = chain_now.has_stock(now);
+        drop(chain);
+        if has_stock && self.active().is_some() {
+            // An engine that has sent minutes ahead may rest until they are over.
+            self.apply(context, Event::Bytes, now);
+        } else if let Some(verdict) = verdict {
+            if self.gauges.verdict.replace(Some(verdict)) != Some(verdict) {
+                let engine = self.source().map(|s| s.engine);
+                self.timeline.borrow_mut().note(context, verdict.as_str(), engine, "");
+            }
+            self.apply(context, Event::Distrusted, now);
+        } else {
+            self.gauges.verdict.set(None);
         }
     }
 
-    fn note(&self, chain: &ChainWriter) {
-        self.gauges.skipped.set(chain.stats().skipped);
-        self.gauges.continuity_errors.set(chain.index_stats().continuity_errors);
+    /// A source on an engine that is being emptied is left.
+    fn look_at_engine(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
+        let Some(active) = self.active() else { return };
+        let sources = self.running();
+        let engine = sources.iter().find(|s| s.id == active).map(|s| s.engine);
+        let table = context.table();
+        let is_leaving = |id| table.engines.iter().any(|e| e.id == id && e.state.is_leaving());
+        let has_challenger = sources.len() > 1;
+        if engine.is_some_and(is_leaving) && !has_challenger && self.gauges.may_migrate(now) {
+            self.migrate(context, now);
+        }
+    }
+
+    fn assess(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
+        for source in &self.running() {
+            if self.active() != Some(source.id) && source.first_packet.get().is_some() {
+                self.assess_one(context, source, now);
+            }
+        }
+    }
+
+    /// Whether what a challenger has brought can be played.
+    fn assess_one(self: &Rc<Self>, context: &Rc<Context>, source: &Rc<Source>, now: Monotonic) {
+        let Some(first) = source.first_packet.get() else { return };
+        let waited = now.since(first);
+        let event = {
+            let (candidate, chain) = (source.candidate.borrow(), self.chain.borrow());
+            let Some(candidate) = candidate.as_ref() else { return };
+            match chain.as_ref() {
+                None => {
+                    let is_enough = waited >= FIRST_LIMIT || candidate.len() >= FIRST_BYTES;
+                    (candidate.has_join() || is_enough).then_some(Event::Ready(source.id))
+                }
+                Some(chain) => match candidate.fit(chain.writer()) {
+                    Fit::Exact(_) | Fit::Apart(Some(_)) => Some(Event::Ready(source.id)),
+                    Fit::Behind if waited >= BEHIND_AFTER => Some(Event::Behind(source.id)),
+                    Fit::Behind => None,
+                    Fit::Unknown | Fit::Apart(None) => {
+                        (waited >= MEET_LIMIT && candidate.has_join()).then_some(Event::Ready(source.id))
+                    }
+                },
+            }
+        };
+        if let Some(event) = event {
+            self.apply(context, event, now);
+        }
+    }
+
+    fn apply(self: &Rc<Self>, context: &Rc<Context>, event: Event, now: Monotonic) {
+        let mut effects = Vec::new();
+        self.life.borrow_mut().on(event, now, &mut effects);
+        self.perform(context, effects, now);
+    }
+
+    fn perform(self: &Rc<Self>, context: &Rc<Context>, effects: Vec<Effect>, now: Monotonic) {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            let event = match effect {
+                Effect::Start(id, why) => self.begin_source(context, id, why),
+                Effect::Promote(id) => self.promote(context, id, now),
+                Effect::Stop(id) => {
+                    self.stop_source(context, id);
+                    None
+                }
+                Effect::LetGo => self.stream.close_if_empty().then_some(Event::Closed),
+                Effect::End(cause) => {
+                    self.end(context, cause, now);
+                    None
+                }
+            };
+            if let Some(event) = event {
+                let mut more = Vec::new();
+                self.life.borrow_mut().on(event, now, &mut more);
+                effects.extend(more);
+            }
+        }
+    }
+
+    /// Picks an engine and begins a source with it.
+    fn begin_source(self: &Rc<Self>, context: &Rc<Context>, id: SourceId, why: Why) -> Option<Event> {
+        let table = context.table();
+        let in_use: Vec<_> = self.sources.borrow().iter().map(|s| s.engine).collect();
+        let mut avoid = self.tried.borrow().clone();
+        avoid.extend(&in_use);
+        let has_chain = self.chain.borrow().is_some();
+        let is_beside = has_chain && matches!(why, Why::Hedge | Why::Standby);
+        let permit = match is_beside {
+            true => match context.totals.hedge(table.free_slots().div_ceil(2)) {
+                Some(permit) => Some(permit),
+                None => return Some(Event::Unavailable(id, Cause::EnginesFull)),
+            },
+            false => None,
+        };
+        let picked = match table.pick(&avoid) {
+            // A stream that has played may return to an engine that lost it.
+            Err(_) if has_chain => table.pick(&in_use),
+            picked => picked,
+        };
+        match picked {
+            Ok((entry, slot)) => {
+                self.tried.borrow_mut().push(entry.id);
+                let lease = Lease::new(context, entry.id, entry.address, slot);
+                self.timeline.borrow_mut().note(context, why.as_str(), Some(entry.id), &entry.name);
+                let source = Source::begin(self, context, id, lease, permit);
+                self.sources.borrow_mut().push(source);
+                None
+            }
+            Err(reason) => {
+                let Failure { cause, detail } = not_picked(reason);
+                if self.last.borrow().is_empty() {
+                    self.last.replace(detail);
+                }
+                Some(Event::Unavailable(id, cause))
+            }
+        }
+    }
+
+    /// From now on a challenger writes the chain, with what it has brought.
+    fn promote(self: &Rc<Self>, context: &Rc<Context>, id: SourceId, now: Monotonic) -> Option<Event> {
+        let source = self.sources.borrow().iter().find(|s| s.id == id).cloned()?;
+        let candidate = source.candidate.borrow_mut().take()?;
+        let spliced = match &mut *self.chain.borrow_mut() {
+            Some(chain) => chain.splice(&candidate, now),
+            none => Chain::begin(self.stream.shared_window(), &candidate, now).map(|chain| {
+                *none = Some(chain);
+                "from its first packet"
+            }),
+        };
+        match spliced {
+            Ok(how) => {
+                self.stream.set_engine(Some(source.engine));
+                self.tried.replace(vec![source.engine]);
+                self.timeline.borrow_mut().note(context, "plays", Some(source.engine), how);
+                tracing::info!(shard = %context.id, session = %self.stream.session(), engine = %source.engine, how,
+                    "source plays");
+                self.note_started(context, &source, now);
+                None
+            }
+            Err(error) => {
+                let failure = out_of_resources(&error);
+                source.stop();
+                self.last.replace(failure.detail);
+                Some(Event::Failed(id, failure.cause))
+            }
+        }
+    }
+
+    fn note_started(&self, context: &Context, source: &Source, now: Monotonic) {
+        if self.gauges.first_byte.get().is_some() || !self.has_played() {
+            return;
+        }
+        let took = now.since(self.asked);
+        self.gauges.first_byte.set(Some(took));
+        context.start_times.borrow_mut().add(now.since(source.began));
+        context.memory.borrow_mut().started(&self.content.key, now);
+        tracing::info!(shard = %context.id, session = %self.stream.session(),
+            stream = self.stream.key().display(), engine = %source.engine,
+            seconds = took.as_secs_f64(), "stream plays");
+    }
+
+    fn stop_source(&self, context: &Context, id: SourceId) {
+        let source = self.sources.borrow().iter().find(|s| s.id == id).cloned();
+        if let Some(source) = source {
+            self.timeline.borrow_mut().note(context, "stopped", Some(source.engine), "");
+            source.stop();
+        }
+    }
+
+    fn end(&self, context: &Context, cause: Cause, now: Monotonic) {
+        let (cause, detail) = self.explain(cause, now);
+        self.over(context, &Ended::new(cause, detail), now);
+    }
+
+    /// Ends it for a reason from outside.
+    fn close(self: &Rc<Self>, context: &Rc<Context>, ended: &Ended, now: Monotonic) {
+        self.over(context, ended, now);
+        self.apply(context, Event::Drain, now);
+    }
+
+    /// The cause with what the engine said of the swarm, and the words for it.
+    fn explain(&self, cause: Cause, now: Monotonic) -> (Cause, String) {
+        let seconds = now.since(self.asked).as_secs();
+        match cause {
+            Cause::StartTimeout => match self.gauges.swarm.get() {
+                Some((0, 0)) => (Cause::NoPeers, format!("no peer was found within {seconds} s")),
+                Some((peers, 0)) => {
+                    (Cause::PeersWithoutData, format!("{peers} peers gave nothing within {seconds} s"))
+                }
+                _ => (cause, format!("no playable data within {seconds} s")),
+            },
+            Cause::Stalled => (cause, "the engine fell silent, and no other one could take over".to_owned()),
+            Cause::ShuttingDown => (cause, "the server is shutting down".to_owned()),
+            other => match self.last.borrow().as_str() {
+                "" => (other, other.as_str().replace('_', " ")),
+                last => (other, last.to_owned()),
+            },
+        }
+    }
+
+    fn over(&self, context: &Context, ended: &Ended, now: Monotonic) {
+        if self.told.replace(true) {
+            return;
+        }
+        context.count(|c| c.streams_ended[ended.cause.index()] += 1);
+        if self.gauges.first_byte.get().is_none() {
+            context.memory.borrow_mut().gave_up(&self.content.key, ended.cause, now);
+        }
+        tracing::info!(shard = %context.id, session = %self.stream.session(),
+            stream = self.stream.key().display(), cause = ended.cause.as_str(), detail = ended.detail,
+            seconds = now.since(self.asked).as_secs_f64(), "stream ended");
+        self.timeline.borrow_mut().end(context, ended.cause, &ended.detail);
+        self.stream.end(ended.clone());
     }
 }
 

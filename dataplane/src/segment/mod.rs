@@ -5,7 +5,9 @@
 //! any shard may send from it without a lock, and pages still in flight in a
 //! socket cannot be overwritten.
 
+mod candidate;
 mod memfd;
+mod splice;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -21,7 +23,8 @@ use std::{
 
 use millrace_media::ts::{JoinPoint, Psi};
 
-pub(crate) use memfd::Tail;
+pub(crate) use candidate::{Candidate, Fit};
+pub(crate) use memfd::read_at;
 pub(crate) use writer::{ChainWriter, STOCK, Window};
 
 /// Join points kept of one segment; more are not recorded. At the largest

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use millrace_boundary::Monotonic;
-use millrace_media::ts::{PACKET_LEN, Pcr};
+use millrace_media::ts::{ContinuityChecker, NULL_PACKET, PACKET_LEN, Packet, Pcr, Verdict};
 
-use super::{ChainWriter, Cursor, Window};
+use super::{Candidate, ChainWriter, Cursor, Fit, Window, read_at};
 
 /// CRC-32/MPEG-2, ISO/IEC 13818-1 Annex A.
 fn crc(bytes: &[u8]) -> u32 {
@@ -76,11 +76,9 @@ fn now(millis: u64) -> Monotonic {
     Monotonic(Duration::from_secs(1_000) + Duration::from_millis(millis))
 }
 
-fn feed(chain: &mut ChainWriter, mut bytes: &[u8], at: Monotonic) {
-    while !bytes.is_empty() {
-        let n = chain.push(bytes).unwrap();
-        bytes = &bytes[n..];
-        chain.publish(at).unwrap();
+fn feed(chain: &mut ChainWriter, bytes: &[u8], at: Monotonic) {
+    for piece in bytes.chunks(347 * PACKET_LEN) {
+        chain.append(piece, at).unwrap();
     }
 }
 
@@ -94,7 +92,7 @@ fn read(cursor: &mut Cursor) -> Vec<u8> {
         }
         let mut piece = vec![0; n];
         let at = cursor.offset as u64;
-        assert_eq!(rustix::io::pread(cursor.segment.memfd(), &mut piece, at), Ok(n));
+        read_at(cursor.segment.memfd(), &mut piece, at).unwrap();
         cursor.offset += n;
         out.extend(piece);
     }
@@ -106,13 +104,13 @@ fn what_was_written_is_read_across_segments_from_the_join_point_on() {
     let mut bytes = maker.psi(0);
     bytes.extend(maker.run(20_000, 50));
     let (mut chain, window) = chain();
-    feed(&mut chain, &bytes[..400_000], now(0));
+    let first = 2_000 * PACKET_LEN;
+    feed(&mut chain, &bytes[..first], now(0));
     // Nothing is three seconds behind playout yet, so the oldest point serves.
     let (mut cursor, point) = window.join(Duration::from_secs(3)).unwrap();
     let from = usize::try_from(point.offset).unwrap();
     let mut seen = read(&mut cursor);
-    feed(&mut chain, &bytes[400_000..], now(10));
-    chain.finish(now(20)).unwrap();
+    feed(&mut chain, &bytes[first..], now(10));
     seen.extend(read(&mut cursor));
     assert_eq!(seen.len(), bytes.len() - from);
     assert!(seen == bytes[from..], "the same bytes in the same order");
@@ -197,7 +195,6 @@ fn psi_that_changes_with_every_packet_costs_no_segment_a_packet() {
         bytes.extend(maker.video(true));
     }
     feed(&mut chain, &bytes, now(0));
-    chain.finish(now(0)).unwrap();
     assert!(chain.segments() <= 2 + bytes.len() / (64 << 10), "{} segments", chain.segments());
     // It settles, and can be joined again.
     feed(&mut chain, &maker.psi(1), now(0));
@@ -207,4 +204,108 @@ fn psi_that_changes_with_every_packet_costs_no_segment_a_packet() {
     let (cursor, point) = window.join(Duration::ZERO).unwrap();
     assert!(point.offset > bytes.len() as u64);
     assert!(cursor.segment.psi().is_some());
+}
+
+/// A broadcast as two engines give it: packets `from..to` of one run, after the
+/// PSI, which stands again before every tenth packet.
+fn broadcast() -> Vec<[u8; PACKET_LEN]> {
+    let mut maker = Maker::new();
+    let mut out = Vec::new();
+    for i in 0..3_000 {
+        if i % 10 == 0 {
+            let psi = maker.psi(0);
+            out.extend(psi.as_chunks::<PACKET_LEN>().0);
+        }
+        out.push(maker.video(i % 50 == 0));
+    }
+    out
+}
+
+fn candidate(packets: &[[u8; PACKET_LEN]]) -> Candidate {
+    let mut candidate = Candidate::new();
+    for piece in packets.chunks(13) {
+        candidate.push(piece.as_flattened());
+    }
+    candidate
+}
+
+#[test]
+fn a_second_reading_continues_the_first_byte_by_byte_wherever_it_begins() {
+    let all = broadcast();
+    for (name, until, from, to) in [
+        ("a little behind", 1_000, 990, 1_100),
+        ("far behind", 1_000, 400, 1_010),
+        ("just there", 1_000, 500, 1_000),
+        ("hardly any overlap", 1_000, 988, 1_001),
+    ] {
+        for filler in [0, 3] {
+            let (mut chain, window) = chain();
+            feed(&mut chain, all[..until].as_flattened(), now(0));
+            feed(&mut chain, &NULL_PACKET.repeat(filler), now(0));
+            let candidate = candidate(&all[from..to]);
+            let Fit::Exact(at) = candidate.fit(&chain) else {
+                panic!("{name}: {:?}", candidate.fit(&chain));
+            };
+            chain.append(&candidate.bytes()[at..], now(1)).unwrap();
+            let (mut cursor, _) = window.join(Duration::from_secs(100)).unwrap();
+            let seen = read(&mut cursor);
+            let kept: Vec<_> =
+                seen.as_chunks::<PACKET_LEN>().0.iter().filter(|p| **p != NULL_PACKET).collect();
+            assert_eq!(kept.len(), to - 2, "{name}");
+            assert!(kept.iter().zip(&all[2..to]).all(|(a, b)| *a == b), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_reading_that_has_not_reached_the_end_is_waited_for() {
+    let all = broadcast();
+    let (mut chain, _) = chain();
+    feed(&mut chain, all[..2_000].as_flattened(), now(0));
+    assert_eq!(candidate(&all[1_900..1_998]).fit(&chain), Fit::Behind, "by two packets");
+    assert_eq!(candidate(&all[1_400..1_700]).fit(&chain), Fit::Behind, "by ten seconds");
+    assert_eq!(candidate(&[]).fit(&chain), Fit::Unknown);
+}
+
+#[test]
+fn where_bytes_differ_the_stream_goes_on_at_a_join_point_and_says_so() {
+    let all = broadcast();
+    let end = 1_000;
+    let mut other = all.clone();
+    other.iter_mut().for_each(|packet| packet[180] ^= 0x55);
+    for (name, packets) in [("ahead", &all[1_100..1_400]), ("other bytes", &other[900..1_400])] {
+        let (mut chain, window) = chain();
+        feed(&mut chain, all[..end].as_flattened(), now(0));
+        // In the other bytes the PSI is damaged, so it comes from before.
+        let mut candidate = Candidate::new();
+        candidate.push(all[..2].as_flattened());
+        packets.chunks(13).for_each(|piece| candidate.push(piece.as_flattened()));
+        let Fit::Apart(Some(join)) = candidate.fit(&chain) else {
+            panic!("{name}: {:?}", candidate.fit(&chain));
+        };
+        let last = chain.last_pcr().unwrap();
+        assert!(join.pcr.unwrap().ticks_since(last) < 10 * Pcr::HZ, "{name}: behind the end");
+        chain.append(&candidate.from_join(&join), now(1)).unwrap();
+        let (mut cursor, _) = window.join(Duration::from_secs(100)).unwrap();
+        let mut checker = ContinuityChecker::new();
+        let mut signalled = false;
+        for packet in read(&mut cursor).as_chunks::<PACKET_LEN>().0 {
+            signalled |= Packet::new(packet).discontinuity();
+            let verdict = checker.check(Packet::new(packet));
+            assert!(!matches!(verdict, Verdict::Error { .. }), "{name}: {verdict:?}");
+        }
+        assert!(signalled, "{name}");
+    }
+}
+
+#[test]
+fn a_candidate_is_bounded_and_keeps_what_is_newest() {
+    let all = broadcast();
+    let mut candidate = candidate(&all[..1_000]);
+    candidate.keep(100 * PACKET_LEN);
+    assert_eq!(candidate.len(), 100 * PACKET_LEN);
+    assert!(candidate.has_join() && candidate.psi().is_some());
+    let (mut chain, _) = chain();
+    feed(&mut chain, all[..950].as_flattened(), now(0));
+    assert_eq!(candidate.fit(&chain), Fit::Exact(50 * PACKET_LEN));
 }

@@ -12,19 +12,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use millrace_boundary::Monotonic;
-use millrace_media::ts::{Aligner, Event, IndexStats, Indexer, JoinPoint, Pcr, Psi};
+use millrace_media::ts::{Event, IndexStats, Indexer, JoinPoint, PACKET_LEN, Packet, Pcr, Psi};
 
-use super::{
-    Cursor, Join, Segment, Tail,
-    memfd::{self, Writable},
-};
+use super::{Cursor, Join, Segment, memfd, splice::Marks};
 
 /// Capacity of a chain's first segment: a stream that nobody keeps costs little.
 const FIRST_SEGMENT_BYTES: usize = 256 << 10;
 /// Capacity of every further segment.
 const SEGMENT_BYTES: usize = 1 << 20;
-/// A segment with less room than this is finished: reads stay worth their cost.
-const LEAST_ROOM: usize = 16 << 10;
 /// A change of PSI cuts a segment only when it is this long; until then nobody
 /// joins. Else a stream that changes its PSI with every packet would cost a
 /// segment a packet.
@@ -112,13 +107,13 @@ fn place((segment, join): (&Arc<Segment>, &Join)) -> (Cursor, JoinPoint) {
     (Cursor { segment: Arc::clone(segment), offset }, join.point.clone())
 }
 
-/// Takes what an engine sends and publishes it as aligned, indexed segments.
+/// Takes packets and publishes them as indexed segments.
 #[derive(Debug)]
 pub(crate) struct ChainWriter {
     window: Arc<Window>,
     kept: VecDeque<Kept>,
-    writable: Writable,
-    aligner: Aligner,
+    /// Of the newest segment, in bytes.
+    capacity: usize,
     indexer: Indexer,
     events: Vec<Event>,
     psi: Option<Arc<Psi>>,
@@ -126,10 +121,14 @@ pub(crate) struct ChainWriter {
     at: Duration,
     /// When `at` last moved.
     moved: Monotonic,
-    stats: ChainStats,
-    /// `stats.published` when progress was last asked for.
-    noted: u64,
+    marks: Marks,
+    published: u64,
+    /// PCRs of the join points found since they were last taken.
+    points: Vec<u64>,
 }
+
+/// Join points remembered until they are taken.
+const POINTS: usize = 64;
 
 #[derive(Debug)]
 struct Kept {
@@ -138,39 +137,26 @@ struct Kept {
     end: Duration,
 }
 
-/// What a chain has counted since it began.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ChainStats {
-    /// Bytes published.
-    pub(crate) published: u64,
-    /// Bytes skipped to find packets again.
-    pub(crate) skipped: u64,
-    /// Bytes skipped since the last packet.
-    pub(crate) skipped_in_a_row: u64,
-    /// Join points found.
-    pub(crate) joins: u64,
-}
-
 impl ChainWriter {
     /// An empty chain with its first segment, shown in `window`.
     ///
     /// # Errors
     /// When the process has no descriptor or memory left.
     pub(crate) fn new(window: Arc<Window>, now: Monotonic) -> io::Result<Self> {
-        let (segment, writable) = open(0, 0, None, FIRST_SEGMENT_BYTES)?;
+        let segment = open(0, 0, None, FIRST_SEGMENT_BYTES)?;
         let writer = Self {
             window,
             kept: VecDeque::from([Kept { segment, end: Duration::ZERO }]),
-            writable,
-            aligner: Aligner::new(),
+            capacity: FIRST_SEGMENT_BYTES,
             indexer: Indexer::new(),
             events: Vec::with_capacity(32),
             psi: None,
             last_pcr: None,
             at: Duration::ZERO,
             moved: now,
-            stats: ChainStats::default(),
-            noted: 0,
+            marks: Marks::default(),
+            published: 0,
+            points: Vec::new(),
         };
         writer.show();
         Ok(writer)
@@ -181,14 +167,14 @@ impl ChainWriter {
         &self.window
     }
 
-    /// What was counted.
-    pub(crate) fn stats(&self) -> ChainStats {
-        self.stats
+    /// Bytes published since the chain began.
+    pub(crate) fn published(&self) -> u64 {
+        self.published
     }
 
-    /// Whether packets were published since this was last asked.
-    pub(crate) fn take_progress(&mut self) -> bool {
-        std::mem::replace(&mut self.noted, self.stats.published) != self.stats.published
+    /// The PCRs, in ticks, of the join points found since this was last called.
+    pub(crate) fn take_points(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.points)
     }
 
     /// What the index has counted.
@@ -201,105 +187,92 @@ impl ChainWriter {
         self.at
     }
 
+    /// The newest PCR.
+    pub(crate) fn last_pcr(&self) -> Option<Pcr> {
+        self.last_pcr
+    }
+
+    /// Fingerprints of the newest packets with a PCR.
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
     /// Bytes kept, in memory.
     pub(crate) fn kept_bytes(&self) -> u64 {
-        self.stats.published - self.kept.front().map_or(0, |k| k.segment.start())
+        self.published - self.kept.front().map_or(0, |k| k.segment.start())
     }
 
-    /// Free room to read into, at most `limit` bytes.
+    /// What was published from the absolute offset `from` on; nothing when
+    /// that is no longer kept.
     ///
     /// # Errors
-    /// When the process has no descriptor or memory left for a new segment.
-    pub(crate) fn tail(&mut self, limit: usize) -> io::Result<Tail> {
-        if self.writable.room() < LEAST_ROOM {
-            self.roll()?;
+    /// When the kernel cannot read its own memory.
+    pub(crate) fn read_from(&self, from: u64) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        if self.kept.front().is_none_or(|k| from < k.segment.start()) {
+            return Ok(out);
         }
-        Ok(self.writable.tail(limit))
-    }
-
-    /// Takes bytes that were read elsewhere, as far as there is room in one
-    /// segment; returns how many.
-    ///
-    /// # Errors
-    /// When the process has no descriptor or memory left for a new segment.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.writable.room() < LEAST_ROOM {
-            self.roll()?;
+        for Kept { segment, .. } in &self.kept {
+            let (start, len) = (segment.start(), segment.published());
+            let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(len).min(len);
+            let before = out.len();
+            out.resize(before + len - skip, 0);
+            memfd::read_at(segment.memfd(), &mut out[before..], skip as u64)?;
         }
-        Ok(self.writable.push(bytes))
+        Ok(out)
     }
 
-    /// Takes a read's buffer back. `unframe` compacts the bytes that were read
-    /// and returns how many of them are payload; they are not published yet.
-    pub(crate) fn took(&mut self, tail: &Tail, unframe: impl FnOnce(&mut [u8]) -> usize) {
-        let before = self.writable.filled();
-        self.writable.took(tail);
-        let payload = unframe(self.writable.tail_mut(before));
-        self.writable.truncate(before + payload);
-    }
-
-    /// Aligns, indexes and publishes what has been taken since the last call.
+    /// Indexes and publishes whole packets.
     ///
     /// # Errors
     /// When the process has no descriptor or memory left for a new segment.
-    pub(crate) fn publish(&mut self, now: Monotonic) -> io::Result<()> {
-        self.advance(now, Aligner::align)
-    }
-
-    /// The input has ended: publishes a last packet held back for its successor.
-    ///
-    /// # Errors
-    /// As [`Self::publish`].
-    pub(crate) fn finish(&mut self, now: Monotonic) -> io::Result<()> {
-        self.advance(now, Aligner::finish)
-    }
-
-    fn advance(
-        &mut self,
-        now: Monotonic,
-        align: impl FnOnce(&mut Aligner, &mut [u8]) -> millrace_media::ts::Aligned,
-    ) -> io::Result<()> {
-        let from = self.newest().published();
-        let buffer = self.writable.tail_mut(from);
-        let aligned = align(&mut self.aligner, buffer);
-        debug_assert!(aligned.packets.is_multiple_of(188));
-        self.writable.truncate(from + aligned.packets + aligned.pending);
-        self.stats.skipped += aligned.skipped;
-        if aligned.packets == 0 {
-            self.stats.skipped_in_a_row += aligned.skipped;
+    pub(crate) fn append(&mut self, packets: &[u8], now: Monotonic) -> io::Result<()> {
+        debug_assert!(packets.len().is_multiple_of(PACKET_LEN));
+        if packets.is_empty() {
             return Ok(());
         }
-        self.stats.skipped_in_a_row = 0;
-        self.stats.published += aligned.packets as u64;
-
         let mut events = std::mem::take(&mut self.events);
-        let packets = &self.writable.tail_mut(from)[..aligned.packets];
         self.indexer.scan(packets, &mut events);
-        let end = from + aligned.packets;
-        let outcome = self.apply(&mut events, end, now);
+        let outcome = self.apply(packets, &mut events, now);
         events.clear();
         self.events = events;
         outcome
     }
 
-    /// Publishes up to `end` of the newest segment, cutting it where the PSI
-    /// changes so that one PSI is in force in all of a segment.
-    fn apply(&mut self, events: &mut Vec<Event>, end: usize, now: Monotonic) -> io::Result<()> {
-        let mut end = end;
+    /// Writes `packets`, cutting the segment where the PSI changes so that one
+    /// PSI is in force in all of a segment.
+    fn apply(&mut self, packets: &[u8], events: &mut Vec<Event>, now: Monotonic) -> io::Result<()> {
+        let base = self.published;
+        let within =
+            |offset: u64| usize::try_from(offset.saturating_sub(base)).unwrap_or(0).min(packets.len());
+        let mut written = 0;
         for event in events.drain(..) {
             match event {
-                Event::Pcr { pcr, discontinuity, .. } => self.tick(pcr, discontinuity, now),
-                Event::Psi { offset, psi } => {
-                    self.psi = Some(psi);
-                    let newest = self.newest();
-                    let cut = usize::try_from(offset.saturating_sub(newest.start())).unwrap_or(end).min(end);
-                    if newest.psi().is_none() || cut >= LEAST_PSI_RUN {
-                        self.set_published(cut);
-                        self.roll()?;
-                        end -= cut;
+                Event::Pcr { pcr, discontinuity, offset } => {
+                    self.tick(pcr, discontinuity, now);
+                    if let Some(packet) = Packet::first_of(&packets[within(offset)..]) {
+                        self.marks.add(packet, pcr, offset);
                     }
                 }
-                Event::Join(point) => self.add_join(point),
+                Event::Psi { offset, psi } => {
+                    let to = within(offset).max(written);
+                    self.write(&packets[written..to])?;
+                    written = to;
+                    self.psi = Some(psi);
+                    let newest = self.newest();
+                    if newest.psi().is_none() || newest.published() >= LEAST_PSI_RUN {
+                        self.roll()?;
+                    }
+                }
+                Event::Join(point) => {
+                    // First its packet, so that the segment it lies in is known.
+                    if point.offset >= base + written as u64 {
+                        let to = within(point.offset + PACKET_LEN as u64);
+                        self.write(&packets[written..to])?;
+                        written = to;
+                    }
+                    self.add_join(point);
+                }
             }
         }
         let silent = now.since(self.moved);
@@ -307,13 +280,35 @@ impl ChainWriter {
             self.at += silent;
             self.moved = now;
         }
-        self.set_published(end);
-        if end >= LEAST_PSI_RUN && self.psi.is_some() && !self.psi_is_in_force(self.newest()) {
+        self.write(&packets[written..])?;
+        let stale = self.psi.is_some() && !self.psi_is_in_force(self.newest());
+        if stale && self.newest().published() >= LEAST_PSI_RUN {
             self.roll()?;
         }
         self.window.head_micros.store(micros(self.at), Ordering::Release);
-        let rate = (self.stats.published * 8_000_000).checked_div(micros(self.at)).unwrap_or(0);
+        let rate = (self.published * 8_000_000).checked_div(micros(self.at)).unwrap_or(0);
         self.window.rate_bps.store(rate, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes and publishes whole packets, in as many segments as they need.
+    fn write(&mut self, mut packets: &[u8]) -> io::Result<()> {
+        while !packets.is_empty() {
+            let filled = self.newest().published();
+            let room = (self.capacity - filled) / PACKET_LEN * PACKET_LEN;
+            if room == 0 {
+                self.roll()?;
+                continue;
+            }
+            let (now, later) = packets.split_at(packets.len().min(room));
+            memfd::write_at(self.newest().memfd(), now, filled as u64)?;
+            let at = self.at;
+            let newest = self.kept.back_mut().expect("a chain always has a newest segment");
+            newest.segment.published.store(filled + now.len(), Ordering::Release);
+            newest.end = at;
+            self.published += now.len() as u64;
+            packets = later;
+        }
         Ok(())
     }
 
@@ -334,8 +329,10 @@ impl ChainWriter {
         let owner = self.kept.iter().rev().find(|k| k.segment.start() <= point.offset);
         // One found so late that the PSI has changed since is of no use.
         if let Some(owner) = owner.filter(|k| self.psi_is_in_force(&k.segment)) {
+            if let Some(pcr) = point.pcr.filter(|_| self.points.len() < POINTS) {
+                self.points.push(pcr.ticks());
+            }
             owner.segment.add_join(Join { point, at });
-            self.stats.joins += 1;
             self.window.joinable.store(true, Ordering::Release);
         }
     }
@@ -368,23 +365,12 @@ impl ChainWriter {
         &self.kept.back().expect("a chain always has a newest segment").segment
     }
 
-    fn set_published(&mut self, end: usize) {
-        let at = self.at;
-        let newest = self.kept.back_mut().expect("a chain always has a newest segment");
-        newest.segment.published.store(end, Ordering::Release);
-        newest.end = at;
-    }
-
-    /// Finishes the newest segment where it is published and begins the next
-    /// with the bytes behind that point.
+    /// Finishes the newest segment where it is published and begins the next.
     fn roll(&mut self) -> io::Result<()> {
         let done = Arc::clone(self.newest());
-        let published = done.published();
-        let capacity = SEGMENT_BYTES.max(2 * (self.writable.filled() - published));
-        let start = done.start() + published as u64;
-        let (segment, mut writable) = open(done.sequence() + 1, start, self.psi.clone(), capacity)?;
-        writable.push(self.writable.tail_mut(published));
-        self.writable = writable;
+        let start = done.start() + done.published() as u64;
+        let segment = open(done.sequence() + 1, start, self.psi.clone(), SEGMENT_BYTES)?;
+        self.capacity = SEGMENT_BYTES;
         done.next.set(Arc::clone(&segment)).expect("only the writer links segments");
         self.kept.push_back(Kept { segment, end: self.at });
         self.show();
@@ -404,23 +390,16 @@ impl ChainWriter {
     }
 }
 
-fn open(
-    sequence: u64,
-    start: u64,
-    psi: Option<Arc<Psi>>,
-    capacity: usize,
-) -> io::Result<(Arc<Segment>, Writable)> {
-    let (memfd, writable) = memfd::create(capacity)?;
-    let segment = Segment {
-        memfd,
+fn open(sequence: u64, start: u64, psi: Option<Arc<Psi>>, capacity: usize) -> io::Result<Arc<Segment>> {
+    Ok(Arc::new(Segment {
+        memfd: memfd::create(capacity)?,
         sequence,
         start,
         published: AtomicUsize::new(0),
         psi,
         joins: [const { OnceLock::new() }; super::JOINS],
         next: OnceLock::new(),
-    };
-    Ok((Arc::new(segment), writable))
+    }))
 }
 
 fn micros(d: Duration) -> u64 {

@@ -2,7 +2,7 @@
 
 /// How the end of a body is told.
 #[derive(Debug)]
-pub(super) enum Framing {
+pub(in crate::ingest) enum Framing {
     /// By the end of the connection.
     Close,
     /// By its length: bytes still to come.
@@ -13,18 +13,18 @@ pub(super) enum Framing {
 
 /// What one piece of a body held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unframed {
+pub(in crate::ingest) struct Unframed {
     /// Payload bytes, now at the front.
-    pub(super) payload: usize,
+    pub(in crate::ingest) payload: usize,
     /// The body ended in this piece.
-    pub(super) ended: bool,
+    pub(in crate::ingest) ended: bool,
     /// The framing is broken; the payload before that point counts.
-    pub(super) broken: bool,
+    pub(in crate::ingest) broken: bool,
 }
 
 impl Framing {
     /// Moves the payload of `piece` to its front.
-    pub(super) fn unframe(&mut self, piece: &mut [u8]) -> Unframed {
+    pub(in crate::ingest) fn unframe(&mut self, piece: &mut [u8]) -> Unframed {
         match self {
             Self::Close => Unframed { payload: piece.len(), ended: false, broken: false },
             Self::Length(left) => {
@@ -44,7 +44,7 @@ const TRAILER_LIMIT: usize = 16 << 10;
 
 /// Decoder of chunked framing; holds no bytes.
 #[derive(Debug, Default)]
-pub(super) struct Chunks {
+pub(in crate::ingest) struct Chunks {
     at: At,
     trailer: usize,
 }

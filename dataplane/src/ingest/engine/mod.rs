@@ -3,23 +3,24 @@
 //! An engine is not trusted: every wait has a limit, every answer a cap, and of
 //! a URL only path and query are used.
 
-use std::{io, net::SocketAddr, time::Duration};
+mod body;
+mod http;
+mod stat;
+
+use std::{net::SocketAddr, time::Duration};
 
 use millrace_boundary::{Cause, Monotonic};
 use serde_json::Value;
 
-use super::body::{Chunks, Framing};
 use crate::{
     http::content::Content,
-    rt::{AsyncReadRent, AsyncWriteRentExt, TcpStream, sleep, within},
+    rt::{TcpStream, sleep},
 };
 
-/// A connection has to be accepted within this.
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-/// An engine's response head may be this long.
-const HEAD_LIMIT: usize = 16 << 10;
-/// An engine's JSON may be this long.
-const JSON_LIMIT: usize = 1 << 20;
+pub(super) use body::Framing;
+use http::{Answer, get};
+pub(super) use stat::{Stat, stat};
+
 /// A path and query returned by an engine may be this long.
 const PATH_LIMIT: usize = 4 << 10;
 /// Redirects followed, each over a new connection: the body of a redirect may
@@ -27,8 +28,6 @@ const PATH_LIMIT: usize = 4 << 10;
 const REDIRECTS: usize = 5;
 /// An engine has this long to answer a stop; the result is ignored.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
-/// Read at a time before the stream flows.
-const READ: usize = 16 << 10;
 
 /// Why something asked of an engine failed.
 #[derive(Clone, Debug)]
@@ -50,6 +49,8 @@ pub(super) struct Opened {
     pub(super) playback: String,
     /// Path and query for commands; absent on direct sources.
     pub(super) command: Option<String>,
+    /// Path and query of the session's statistics; absent on direct sources.
+    pub(super) stat: Option<String>,
     /// The swarm.
     pub(super) infohash: Option<String>,
 }
@@ -91,6 +92,7 @@ fn opened(json: &Value) -> Result<Opened, Failure> {
     Ok(Opened {
         playback,
         command: field("command_url").and_then(path_and_query),
+        stat: field("stat_url").and_then(path_and_query),
         infohash: infohash.map(str::to_ascii_lowercase),
     })
 }
@@ -110,8 +112,8 @@ fn classify(text: &str, reason: &str) -> Cause {
         ("start timeout", Cause::StartFailed),
         ("failed to start", Cause::StartFailed),
         ("download not found", Cause::StartFailed),
-        ("got newer download", Cause::StartFailed),
-        ("unknown playback session id", Cause::StartFailed),
+        ("got newer download", Cause::SessionLost),
+        ("unknown playback session id", Cause::SessionLost),
     ];
     let text = text.to_ascii_lowercase();
     WORDS
@@ -178,7 +180,7 @@ async fn open(engine: SocketAddr, path: &str, deadline: Monotonic) -> Result<Opt
                     Failure::new(Cause::EngineError, "engine redirects without a usable location")
                 })?;
             }
-            403 => return Err(Failure::new(Cause::StartFailed, "engine says 403: the session was replaced")),
+            403 => return Err(Failure::new(Cause::SessionLost, "engine says 403: the session was replaced")),
             status => {
                 let text = answer.text(deadline).await;
                 return Err(Failure::new(
@@ -198,159 +200,6 @@ pub(super) async fn stop(engine: SocketAddr, command: &str) {
     let deadline = Monotonic::now() + STOP_LIMIT;
     if let Err(failure) = get(engine, &target, None, deadline).await {
         tracing::debug!(%engine, detail = failure.detail, "stop not confirmed");
-    }
-}
-
-/// A response head, and the connection behind it.
-struct Answer {
-    socket: TcpStream,
-    status: u16,
-    location: Option<String>,
-    framing: Framing,
-    /// What was read beyond the head, framing included.
-    rest: Vec<u8>,
-}
-
-async fn get(
-    engine: SocketAddr,
-    target: &str,
-    body: Option<&str>,
-    deadline: Monotonic,
-) -> Result<Answer, Failure> {
-    let socket = within(remaining(deadline).min(CONNECT_LIMIT), TcpStream::connect_addr(engine))
-        .await
-        .ok_or_else(|| Failure::new(Cause::EngineUnreachable, format!("engine {engine} does not accept")))?
-        .map_err(|e| Failure::new(Cause::EngineUnreachable, format!("engine {engine}: {e}")))?;
-    let request = request(engine, target, body);
-    let exchange = async {
-        let mut socket = socket;
-        let (sent, _) = socket.write_all(request.into_bytes()).await;
-        sent.map_err(|e| broken(&e))?;
-        read_head(socket).await
-    };
-    within(remaining(deadline), exchange).await.ok_or_else(|| {
-        Failure::new(Cause::EngineSilent, format!("engine {engine} does not answer in time"))
-    })?
-}
-
-fn request(engine: SocketAddr, target: &str, body: Option<&str>) -> String {
-    let method = if body.is_some() { "POST" } else { "GET" };
-    let mut request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {engine}\r\nUser-Agent: VLC/3.0.21 LibVLC/3.0.21\r\n\
-         Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n"
-    );
-    if let Some(body) = body {
-        request.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
-    }
-    request.push_str("\r\n");
-    request.push_str(body.unwrap_or(""));
-    request
-}
-
-async fn read_head(mut socket: TcpStream) -> Result<Answer, Failure> {
-    let mut head = Vec::new();
-    let mut buffer = Vec::with_capacity(READ);
-    loop {
-        let (read, returned) = socket.read(buffer).await;
-        buffer = returned;
-        let n = read.map_err(|e| broken(&e))?;
-        if n == 0 {
-            return Err(Failure::new(Cause::EngineError, "engine closes without an answer"));
-        }
-        head.extend_from_slice(&buffer[..n]);
-        if let Some(Parsed { status, location, framing, len }) = parse_head(&head)? {
-            let rest = head.split_off(len);
-            return Ok(Answer { socket, status, location, framing, rest });
-        }
-        if head.len() > HEAD_LIMIT {
-            return Err(Failure::new(Cause::EngineError, "engine sends a head longer than 16 KiB"));
-        }
-    }
-}
-
-struct Parsed {
-    status: u16,
-    location: Option<String>,
-    framing: Framing,
-    len: usize,
-}
-
-fn parse_head(head: &[u8]) -> Result<Option<Parsed>, Failure> {
-    let mut headers = [httparse::EMPTY_HEADER; 100];
-    let mut response = httparse::Response::new(&mut headers);
-    let malformed = |e: &dyn std::fmt::Display| {
-        Failure::new(Cause::EngineError, format!("engine sends a malformed head: {e}"))
-    };
-    let len = match response.parse(head).map_err(|e| malformed(&e))? {
-        httparse::Status::Complete(len) if len <= HEAD_LIMIT => len,
-        httparse::Status::Complete(_) => return Err(malformed(&"longer than 16 KiB")),
-        httparse::Status::Partial => return Ok(None),
-    };
-    let status = response.code.ok_or_else(|| malformed(&"no status"))?;
-    let value = |name: &str| {
-        let header = response.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
-        header.and_then(|h| std::str::from_utf8(h.value).ok()).map(str::trim)
-    };
-    let chunked = value("Transfer-Encoding").is_some_and(|v| v.to_ascii_lowercase().contains("chunked"));
-    let framing = match value("Content-Length") {
-        _ if chunked => Framing::Chunked(Chunks::default()),
-        Some(length) => Framing::Length(length.parse().map_err(|_| malformed(&"Content-Length"))?),
-        None => Framing::Close,
-    };
-    let location = value("Location").map(str::to_owned);
-    Ok(Some(Parsed { status, location, framing, len }))
-}
-
-impl Answer {
-    /// Reads once more into `rest`; nothing more at the end of the stream.
-    async fn read_more(&mut self, deadline: Monotonic) -> Result<usize, Failure> {
-        let (read, buffer) = within(remaining(deadline), self.socket.read(Vec::with_capacity(READ)))
-            .await
-            .ok_or_else(|| Failure::new(Cause::EngineSilent, "engine sends a head and no data in time"))?;
-        let n = read.map_err(|e| broken(&e))?;
-        self.rest.extend_from_slice(&buffer[..n]);
-        Ok(n)
-    }
-
-    /// The payload, up to the cap.
-    async fn body(mut self, limit: usize, deadline: Monotonic) -> Result<Vec<u8>, Failure> {
-        let mut body = Vec::new();
-        loop {
-            let mut piece = std::mem::take(&mut self.rest);
-            let unframed = self.framing.unframe(&mut piece);
-            body.extend_from_slice(&piece[..unframed.payload]);
-            if body.len() > limit {
-                return Err(Failure::new(
-                    Cause::EngineError,
-                    format!("engine answers more than {limit} bytes"),
-                ));
-            }
-            if unframed.broken {
-                return Err(Failure::new(Cause::EngineError, "engine breaks its chunked framing"));
-            }
-            if unframed.ended || self.read_more(deadline).await? == 0 {
-                return Ok(body);
-            }
-        }
-    }
-
-    async fn json(self, deadline: Monotonic) -> Result<Value, Failure> {
-        let status = self.status;
-        let body = self.body(JSON_LIMIT, deadline).await?;
-        serde_json::from_slice(&body).map_err(|_| {
-            let text = String::from_utf8_lossy(&body);
-            Failure::new(
-                classify(&text, ""),
-                format!("engine answers {status} without JSON: {}", clip(&text)),
-            )
-        })
-    }
-
-    /// The first of a short text; whatever fails is left out.
-    async fn text(self, deadline: Monotonic) -> String {
-        let soon = deadline.min(Monotonic::now() + Duration::from_secs(1));
-        let body = self.body(4 << 10, soon).await.unwrap_or_default();
-        String::from_utf8_lossy(&body).into_owned()
     }
 }
 
@@ -376,14 +225,6 @@ fn looks_like_text(bytes: &[u8]) -> bool {
 
 fn clip(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(120).collect()
-}
-
-pub(super) fn remaining(deadline: Monotonic) -> Duration {
-    deadline.since(Monotonic::now())
-}
-
-fn broken(error: &io::Error) -> Failure {
-    Failure::new(Cause::EngineReset, format!("connection to the engine broke: {error}"))
 }
 
 #[cfg(test)]
@@ -439,37 +280,11 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_parsed_or_refused() {
-        let status =
-            |text: &str| parse_head(text.as_bytes()).map(|p| p.map(|p| p.status)).map_err(|f| f.cause);
-        for (text, outcome) in [
-            ("HTTP/1.1 200 OK\r\n\r\n", Ok(Some(200))),
-            ("HTTP/1.0 302\r\nLocation: /x\r\n\r\n", Ok(Some(302))),
-            ("HTTP/1.1 200 OK\nA: b\n\n", Ok(Some(200))),
-            ("HTTP/1.1 200 OK\r\n", Ok(None)),
-            ("HTTP/1.1 200 OK\r\nHTTP/1.1 500 Internal Server Error\r\n\r\n", Err(Cause::EngineError)),
-            ("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", Err(Cause::EngineError)),
-            ("garbage", Err(Cause::EngineError)),
-        ] {
-            assert_eq!(status(text), outcome, "{text:?}");
-        }
-        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101));
-        assert_eq!(status(&many), Err(Cause::EngineError));
-    }
-
-    #[test]
     fn text_is_told_from_a_stream() {
         assert!(looks_like_text(b"<html><body>Internal Server Error</body></html>"));
         assert!(!looks_like_text(b"Gxxx"), "too short to tell");
         let mut packet = [b'G'; 188];
         packet[3] = 0x10;
         assert!(!looks_like_text(&packet));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_bytes_as_a_head_get_a_verdict(bytes: Vec<u8>) {
-            parse_head(&bytes).ok();
-        }
     }
 }

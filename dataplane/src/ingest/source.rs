@@ -1,0 +1,446 @@
+//! One engine's session for a stream, from the question to the last byte.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    rc::Rc,
+    time::Duration,
+};
+
+use millrace_boundary::{Cause, EngineEvidence, EngineId, Monotonic};
+use millrace_media::ts::Aligner;
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+use static_assertions::assert_not_impl_any;
+
+use super::{
+    engine::{self, Failure, Framing, Opened, Playback, Stat},
+    lease::Lease,
+    life::SourceId,
+    session::Session,
+};
+use crate::{
+    context::{Context, Permit, random},
+    http::content::Content,
+    rt::{Notify, into_owned, sleep, spawn, unless_called},
+    segment::Candidate,
+};
+
+/// Read at most this much at a time, and between two looks at anything else.
+pub(crate) const READ_LIMIT: usize = 256 << 10;
+/// A read shorter than this is followed by a pause: viewers are visited every
+/// 160 ms, so reading more often than that gains them nothing.
+const SHORT_READ: usize = 64 << 10;
+/// That pause on a stream that plays.
+const READ_PAUSE: Duration = Duration::from_millis(40);
+/// And before the first join point, when somebody waits for it.
+const START_PAUSE: Duration = Duration::from_millis(5);
+/// After a long read: time for the shard's other work.
+const BREATH: Duration = Duration::from_millis(1);
+/// How often a full window is looked at again.
+const FULL_WINDOW_PAUSE: Duration = Duration::from_millis(50);
+/// This much without a single packet is not a transport stream.
+const NOISE_LIMIT: u64 = 64 << 10;
+/// An engine that accepts has this long to answer a start. Contents that it has
+/// to look up on a bad path take 45 s; others are asked meanwhile.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// The other kind of id is tried for this long: it answers at once when it is
+/// the right one.
+const SWAP_LIMIT: Duration = Duration::from_secs(10);
+/// From the answer to the first byte; the stream's budget ends sooner unless
+/// the engine proves progress.
+const PLAY_LIMIT: Duration = Duration::from_secs(120);
+/// An id is looked up, and what others begin or end on the engine is waited for,
+/// within this before a stream is started beside them.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
+/// How often that wait looks again.
+const RESOLVE_PAUSE: Duration = Duration::from_millis(5);
+/// An engine that was left before it answered a start, this long after, is held
+/// to be silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One engine's session.
+pub(super) struct Source {
+    pub(super) id: SourceId,
+    pub(super) engine: EngineId,
+    pub(super) address: SocketAddr,
+    pub(super) began: Monotonic,
+    /// What it has brought while it is a challenger.
+    pub(super) candidate: RefCell<Option<Candidate>>,
+    /// When its first packet came.
+    pub(super) first_packet: Cell<Option<Monotonic>>,
+    /// What the engine says of the session.
+    pub(super) stat: RefCell<Option<Stat>>,
+    /// Path and query for commands, once the engine has answered.
+    pub(super) command: RefCell<Option<String>>,
+    quit: Notify,
+    stopped: Cell<bool>,
+    skipped: Cell<u64>,
+    /// Its share in what hedging may take.
+    _permit: Option<Permit>,
+}
+
+assert_not_impl_any!(Source: Send, Sync);
+
+impl Source {
+    /// Begins a session on the engine of `lease`.
+    pub(super) fn begin(
+        session: &Rc<Session>,
+        context: &Rc<Context>,
+        id: SourceId,
+        lease: Lease,
+        permit: Option<Permit>,
+    ) -> Rc<Self> {
+        let source = Rc::new(Self {
+            id,
+            engine: lease.engine(),
+            address: lease.address(),
+            began: Monotonic::now(),
+            candidate: RefCell::new(Some(Candidate::new())),
+            first_packet: Cell::new(None),
+            stat: RefCell::new(None),
+            command: RefCell::new(None),
+            quit: Notify::default(),
+            stopped: Cell::new(false),
+            skipped: Cell::new(0),
+            _permit: permit,
+        });
+        spawn(Rc::clone(&source).run(Rc::clone(session), Rc::clone(context), lease));
+        source
+    }
+
+    /// Ends it; the engine is told.
+    pub(super) fn stop(&self) {
+        self.stopped.set(true);
+        self.quit.call();
+    }
+
+    /// Whether it was told to end.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
+    /// Bytes skipped to find packets again.
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped.get()
+    }
+
+    async fn run(self: Rc<Self>, session: Rc<Session>, context: Rc<Context>, lease: Lease) {
+        let mut lease = Some(lease);
+        let outcome = self.play(&session, &context, &mut lease).await;
+        match outcome {
+            Some(failure) => {
+                if let Some(lease) = &lease {
+                    // Whose fault it was is for control to judge.
+                    lease.report(match self.is_active(&session) {
+                        true => EngineEvidence::Broke(failure.cause),
+                        false => EngineEvidence::StartFailed(failure.cause),
+                    });
+                }
+                drop(lease);
+                session.failed(&context, &self, &failure);
+            }
+            None => {
+                if let Some(lease) = lease {
+                    self.let_go(&session, lease);
+                }
+                session.gone(&self);
+            }
+        }
+    }
+
+    fn is_active(&self, session: &Session) -> bool {
+        session.active() == Some(self.id)
+    }
+
+    /// `None` when it was told to end.
+    async fn play(
+        self: &Rc<Self>,
+        session: &Rc<Session>,
+        context: &Rc<Context>,
+        lease: &mut Option<Lease>,
+    ) -> Option<Failure> {
+        let held = lease.as_mut()?;
+        if session.content.key.as_str().starts_with("infohash:") {
+            held.known();
+        }
+        if !held.is_unknown() && self.resolve_and_claim(session, context, held).await {
+            return None;
+        }
+        let opened = match self.start(session, context, lease).await? {
+            Ok(opened) => opened,
+            Err(failure) => return Some(failure),
+        };
+        let held = lease.as_mut()?;
+        let playback = match self.open(session, context, held, opened).await? {
+            Ok(playback) => playback,
+            Err(failure) => return Some(failure),
+        };
+        self.read(session, context, held, playback).await
+    }
+
+    /// Gives the engine back after the session was ended from outside.
+    fn let_go(&self, session: &Session, lease: Lease) {
+        let merged = session.stream.merged();
+        if merged.is_some_and(|into| into.engine() == Some(lease.engine())) {
+            lease.leave_running();
+            return;
+        }
+        let waited = Monotonic::now().since(self.began);
+        match session.stream.ended().map(|e| e.cause) {
+            Some(Cause::StartTimeout) if lease.is_opened() => {
+                lease.report(EngineEvidence::StartFailed(Cause::StartTimeout));
+            }
+            _ if !lease.is_opened() && waited >= PATIENCE => {
+                lease.report(EngineEvidence::StartFailed(Cause::EngineSilent));
+            }
+            Some(Cause::Stalled) => lease.report(EngineEvidence::Broke(Cause::Stalled)),
+            _ => {}
+        }
+    }
+
+    /// Beside other streams of the same engine, an id is resolved before it is
+    /// started: a second session of a swarm that plays there already would end
+    /// the first, now or when it is stopped. One that starts there and is not
+    /// known yet is waited for, so that it claims its swarm first; one that is
+    /// being stopped, so that the stop does not end this one. Says whether
+    /// another stream has taken this one over, or this source was told to end.
+    async fn resolve_and_claim(&self, session: &Session, context: &Rc<Context>, lease: &Lease) -> bool {
+        let limit = Monotonic::now() + RESOLVE_LIMIT;
+        let id = session.content.key.as_str().strip_prefix("id:").filter(|id| id.len() == 40);
+        let infohash = match id {
+            Some(id) if session.infohash().is_none() => {
+                match unless_called(&self.quit, engine::resolve(lease.address(), id, limit)).await {
+                    Some(infohash) => infohash,
+                    None => return true,
+                }
+            }
+            _ => None,
+        };
+        loop {
+            // First: a session that has just ended is told to stop in a moment.
+            if unless_called(&self.quit, sleep(RESOLVE_PAUSE)).await.is_none() {
+                return true;
+            }
+            if !lease.has_unsettled_neighbour() || Monotonic::now() >= limit {
+                break;
+            }
+        }
+        match infohash {
+            Some(infohash) => session.claim(context, &infohash).await,
+            None => session.stream.merged().is_some(),
+        }
+    }
+
+    /// Asks for the content, and once more with the other kind of id when the
+    /// engine cannot find it. An engine that answers after it was left is told
+    /// to stop what it began.
+    async fn start(
+        &self,
+        session: &Rc<Session>,
+        context: &Rc<Context>,
+        lease: &mut Option<Lease>,
+    ) -> Option<Result<Opened, Failure>> {
+        context.count(|c| c.engine_starts += 1);
+        let content = session.content_to_ask(context);
+        let first = match self.ask(content, ANSWER_LIMIT, lease).await? {
+            Err(failure) if failure.cause == Cause::ContentUnavailable => failure,
+            other => return Some(other),
+        };
+        let Some(other) = session.other_kind() else { return Some(Err(first)) };
+        Some(match self.ask(other, SWAP_LIMIT, lease).await? {
+            Ok(opened) => {
+                session.other_kind_works(context);
+                Ok(opened)
+            }
+            Err(_) => Err(first),
+        })
+    }
+
+    async fn ask(
+        &self,
+        content: Content,
+        limit: Duration,
+        lease: &mut Option<Lease>,
+    ) -> Option<Result<Opened, Failure>> {
+        let address = self.address;
+        let deadline = Monotonic::now() + limit;
+        let mut asked = Box::pin(async move {
+            let pid = format!("{:016x}{:016x}", random(), random());
+            engine::start(address, &content, &pid, deadline).await
+        });
+        let answer = unless_called(&self.quit, &mut asked).await;
+        if answer.is_none()
+            && let Some(mut lease) = lease.take()
+        {
+            if Monotonic::now().since(self.began) >= PATIENCE {
+                lease.report(EngineEvidence::StartFailed(Cause::EngineSilent));
+            }
+            spawn(async move {
+                if let Ok(late) = asked.await {
+                    lease.opened(late.command);
+                }
+            });
+        }
+        answer
+    }
+
+    /// From the engine's answer to its first bytes.
+    async fn open(
+        self: &Rc<Self>,
+        session: &Rc<Session>,
+        context: &Rc<Context>,
+        lease: &mut Lease,
+        opened: Opened,
+    ) -> Option<Result<Playback, Failure>> {
+        let Opened { playback, command, stat, infohash } = opened;
+        self.command.replace(command.clone());
+        lease.opened(command);
+        session.opened(context, self);
+        let merged = match infohash {
+            Some(infohash) => session.claim(context, &infohash).await,
+            None => session.stream.merged().is_some(),
+        };
+        lease.known();
+        if merged || self.stopped.get() {
+            return None;
+        }
+        if let Some(path) = stat {
+            spawn(super::polling::poll(Rc::clone(self), Rc::clone(session), Rc::clone(context), path));
+        }
+        let deadline = Monotonic::now() + PLAY_LIMIT;
+        unless_called(&self.quit, engine::play(self.address, &playback, deadline)).await
+    }
+
+    /// Reads until the stream breaks off; `None` when it was told to end.
+    async fn read(
+        self: &Rc<Self>,
+        session: &Rc<Session>,
+        context: &Rc<Context>,
+        lease: &Lease,
+        playback: Playback,
+    ) -> Option<Failure> {
+        let Playback { socket, framing, first } = playback;
+        let socket = match into_owned(socket) {
+            Ok(socket) => socket,
+            Err(error) => return Some(broke(&error)),
+        };
+        let mut reader = Reader { socket, framing, aligner: Aligner::new(), pending: Vec::new(), noise: 0 };
+        let mut turn = reader.take_first(context, first, |packets| session.packets(context, self, packets));
+        let mut told = false;
+        loop {
+            self.skipped.set(reader.aligner.skipped());
+            if self.stopped.get() {
+                return None;
+            }
+            let pause = match turn {
+                Turn::Ended(failure) => return Some(failure),
+                Turn::Read(n) if n >= SHORT_READ => BREATH,
+                Turn::Read(_) if session.has_played() => READ_PAUSE,
+                Turn::Read(_) => START_PAUSE,
+            };
+            if reader.noise > NOISE_LIMIT {
+                return Some(Failure::new(Cause::NotTransportStream, "the engine sends no transport stream"));
+            }
+            if !told && self.first_packet.get().is_some() {
+                told = true;
+                lease.report(EngineEvidence::Started(Monotonic::now().since(self.began)));
+            }
+            unless_called(&self.quit, sleep(pause)).await?;
+            while !session.has_room(context, self) {
+                unless_called(&self.quit, sleep(FULL_WINDOW_PAUSE)).await?;
+            }
+            turn = reader.turn(context, |packets| session.packets(context, self, packets));
+        }
+    }
+}
+
+/// What one look at the connection came to.
+enum Turn {
+    /// So many bytes were read.
+    Read(usize),
+    /// There will be no more.
+    Ended(Failure),
+}
+
+/// The connection that the stream comes over, and what is held back of it.
+struct Reader {
+    socket: OwnedFd,
+    framing: Framing,
+    aligner: Aligner,
+    /// Bytes that may yet become packets.
+    pending: Vec<u8>,
+    /// Bytes skipped since the last packet.
+    noise: u64,
+}
+
+impl Reader {
+    /// Takes what came with the head of the answer.
+    fn take_first(
+        &mut self,
+        context: &Context,
+        first: Vec<u8>,
+        deliver: impl FnOnce(&[u8]) -> Result<(), Failure>,
+    ) -> Turn {
+        let len = first.len();
+        context.count(|c| c.ingress_bytes += len as u64);
+        let mut buffer = first;
+        self.digest(&mut buffer, 0, len, deliver)
+    }
+
+    /// Reads once, without waiting, into the shard's buffer, which is in the
+    /// cache; bytes move on from there.
+    fn turn(&mut self, context: &Context, deliver: impl FnOnce(&[u8]) -> Result<(), Failure>) -> Turn {
+        context.with_scratch(|buffer| {
+            let held = self.pending.len();
+            buffer[..held].copy_from_slice(&self.pending);
+            match recv(&self.socket, &mut buffer[held..held + READ_LIMIT], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    let aligned = self.aligner.finish(&mut buffer[..held]);
+                    let end = Failure::new(Cause::EngineClosed, "the engine closed the stream");
+                    Turn::Ended(deliver(&buffer[..aligned.packets]).err().unwrap_or(end))
+                }
+                Ok((n, _)) => {
+                    context.count(|c| c.ingress_bytes += n as u64);
+                    self.digest(buffer, held, n, deliver)
+                }
+                Err(Errno::AGAIN | Errno::INTR) => Turn::Read(0),
+                Err(error) => Turn::Ended(broke(&error.into())),
+            }
+        })
+    }
+
+    /// `buffer` holds what was pending and then `n` bytes as they came.
+    fn digest(
+        &mut self,
+        buffer: &mut [u8],
+        held: usize,
+        n: usize,
+        deliver: impl FnOnce(&[u8]) -> Result<(), Failure>,
+    ) -> Turn {
+        let unframed = self.framing.unframe(&mut buffer[held..held + n]);
+        let whole = &mut buffer[..held + unframed.payload];
+        let is_over = unframed.ended || unframed.broken;
+        let aligned = if is_over { self.aligner.finish(whole) } else { self.aligner.align(whole) };
+        self.noise = if aligned.packets > 0 { 0 } else { self.noise + aligned.skipped };
+        self.pending.clear();
+        self.pending.extend_from_slice(&whole[aligned.packets..aligned.packets + aligned.pending]);
+        if let Err(failure) = deliver(&whole[..aligned.packets]) {
+            return Turn::Ended(failure);
+        }
+        if unframed.broken {
+            return Turn::Ended(Failure::new(Cause::EngineReset, "the engine breaks its chunked framing"));
+        }
+        if unframed.ended {
+            return Turn::Ended(Failure::new(Cause::EngineClosed, "the engine closed the stream"));
+        }
+        Turn::Read(n)
+    }
+}
+
+fn broke(error: &std::io::Error) -> Failure {
+    Failure::new(Cause::EngineReset, format!("the connection to the engine broke: {error}"))
+}

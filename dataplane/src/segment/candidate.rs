@@ -1,0 +1,188 @@
+//! What a second reading of a broadcast has brought, while another one is
+//! still the stream's or nothing is yet.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use millrace_media::ts::{Discontinuity, Event, Indexer, JoinPoint, PACKET_LEN, Packet, Pcr, Psi};
+
+use super::{
+    ChainWriter,
+    splice::{Marks, Meeting, ahead, compare},
+};
+
+/// Bytes kept at most: more than a burst of 10 s at 20 Mbit/s.
+const MOST_BYTES: usize = 32 << 20;
+/// Clocks further apart than this are different ones.
+const SAME_CLOCK_SECONDS: u64 = 120;
+
+/// How a candidate's packets go on from the end of a chain.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Fit {
+    /// There is nothing yet that tells.
+    Unknown,
+    /// They are the chain's own packets, and have not reached its end.
+    Behind,
+    /// They continue it without a gap from this byte of the candidate on.
+    Exact(usize),
+    /// They do not continue it. A join point behind the chain's end, where the
+    /// clocks can be compared, is the place to go on at.
+    Apart(Option<Box<JoinPoint>>),
+}
+
+/// Whole packets with their index, the newest [`MOST_BYTES`].
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    bytes: Vec<u8>,
+    /// Absolute offset of the first byte kept.
+    start: u64,
+    indexer: Indexer,
+    events: Vec<Event>,
+    marks: Marks,
+    joins: VecDeque<JoinPoint>,
+    psi: VecDeque<(u64, Arc<Psi>)>,
+}
+
+impl Candidate {
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+            indexer: Indexer::new(),
+            events: Vec::new(),
+            marks: Marks::default(),
+            joins: VecDeque::new(),
+            psi: VecDeque::new(),
+        }
+    }
+
+    /// Takes whole packets in.
+    pub(crate) fn push(&mut self, packets: &[u8]) {
+        let base = self.start + self.bytes.len() as u64;
+        self.bytes.extend_from_slice(packets);
+        let mut events = std::mem::take(&mut self.events);
+        self.indexer.scan(packets, &mut events);
+        for event in events.drain(..) {
+            match event {
+                Event::Psi { offset, psi } => self.psi.push_back((offset, psi)),
+                Event::Join(point) => self.joins.push_back(point),
+                Event::Pcr { offset, pcr, .. } => {
+                    let at = usize::try_from(offset.saturating_sub(base)).unwrap_or(0);
+                    if let Some(packet) = packets.get(at..).and_then(Packet::first_of) {
+                        self.marks.add(packet, pcr, offset);
+                    }
+                }
+            }
+        }
+        self.events = events;
+        if self.bytes.len() > MOST_BYTES {
+            self.keep(MOST_BYTES / 2);
+        }
+    }
+
+    /// Keeps the newest `most` bytes.
+    pub(crate) fn keep(&mut self, most: usize) {
+        let over = self.bytes.len().saturating_sub(most).next_multiple_of(PACKET_LEN).min(self.bytes.len());
+        self.bytes.drain(..over);
+        self.start += over as u64;
+        let start = self.start;
+        self.marks.forget_before(start);
+        while self.joins.front().is_some_and(|j| j.offset < start) {
+            self.joins.pop_front();
+        }
+        // The PSI in force at the start stays.
+        while self.psi.get(1).is_some_and(|(offset, _)| *offset <= start) {
+            self.psi.pop_front();
+        }
+    }
+
+    /// Bytes kept.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether a viewer could begin somewhere in it.
+    pub(crate) fn has_join(&self) -> bool {
+        !self.joins.is_empty()
+    }
+
+    /// The newest PSI.
+    pub(crate) fn psi(&self) -> Option<&Arc<Psi>> {
+        self.psi.back().map(|(_, psi)| psi)
+    }
+
+    /// Seconds of stream kept, by its clock.
+    pub(crate) fn seconds(&self) -> u64 {
+        let span = self.marks.first_pcr().zip(self.marks.last_pcr());
+        span.and_then(|(first, last)| ahead(last, first)).map_or(0, |d| d.as_secs())
+    }
+
+    /// All bytes kept.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How it goes on from the end of `chain`.
+    pub(crate) fn fit(&self, chain: &ChainWriter) -> Fit {
+        let marks = chain.marks();
+        if let Some((here, there)) = marks.meets(&self.marks) {
+            let from = usize::try_from(there.saturating_sub(self.start)).unwrap_or(0);
+            // The chain's end is in memory; failing to read it is as if it differed.
+            let end = chain.read_from(here).unwrap_or_default();
+            match compare(&end, &self.bytes[from..]) {
+                Meeting::Continues(n) if !end.is_empty() => return Fit::Exact(from + n),
+                Meeting::NotYet => return Fit::Behind,
+                Meeting::Continues(_) | Meeting::Differs => return self.apart(chain),
+            }
+        }
+        if marks.contains_newest_of(&self.marks) {
+            return Fit::Behind;
+        }
+        match (self.marks.first_pcr(), marks.first_pcr()) {
+            (Some(mine), Some(its)) if is_same_clock(mine, its) && ahead(its, mine).is_some() => {
+                // It begins before all that is remembered of the chain, and may
+                // meet it yet.
+                match self.marks.last_pcr().and_then(|last| ahead(last, its)) {
+                    None => Fit::Unknown,
+                    Some(_) => self.apart(chain),
+                }
+            }
+            (Some(_), _) => self.apart(chain),
+            (None, _) if self.has_join() => self.apart(chain),
+            (None, _) => Fit::Unknown,
+        }
+    }
+
+    /// The place to go on at when the bytes do not match.
+    fn apart(&self, chain: &ChainWriter) -> Fit {
+        let newest = self.joins.back().and_then(|j| j.pcr);
+        let join = match (chain.last_pcr(), newest) {
+            (Some(end), Some(newest)) if is_same_clock(end, newest) => {
+                self.joins.iter().find(|j| j.pcr.is_some_and(|pcr| ahead(pcr, end).is_some()))
+            }
+            _ => self.joins.front(),
+        };
+        Fit::Apart(join.cloned().map(Box::new))
+    }
+
+    /// The newest join point, for when waiting for a better place has to end.
+    pub(crate) fn newest_join(&self) -> Option<&JoinPoint> {
+        self.joins.back()
+    }
+
+    /// The packets to go on with at `join`, what stands before them included:
+    /// PAT, PMT, and on every PID the signal that it does not continue.
+    pub(crate) fn from_join(&self, join: &JoinPoint) -> Vec<u8> {
+        let psi =
+            self.psi.iter().rev().find(|(offset, _)| *offset <= join.offset).or_else(|| self.psi.front());
+        let mut out = psi.map_or_else(Vec::new, |(_, psi)| join.preface(psi, Discontinuity::Signalled));
+        let from = usize::try_from(join.offset.saturating_sub(self.start)).unwrap_or(0).min(self.bytes.len());
+        out.extend_from_slice(&self.bytes[from..]);
+        out
+    }
+}
+
+/// Whether two values may be of one clock, a short time apart.
+fn is_same_clock(a: Pcr, b: Pcr) -> bool {
+    let near = |a, b| ahead(a, b).is_some_and(|by| by.as_secs() < SAME_CLOCK_SECONDS);
+    near(a, b) || near(b, a)
+}
