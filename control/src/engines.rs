@@ -56,6 +56,8 @@ pub(crate) struct StateCounts {
     pub(crate) ready: usize,
     /// Takes none.
     pub(crate) degraded: usize,
+    /// Takes none, and its streams move.
+    pub(crate) draining: usize,
 }
 
 /// Every engine of the fleet, in order of ids.
@@ -138,6 +140,7 @@ impl Engines {
                 EngineState::Booting => counts.booting += 1,
                 EngineState::Ready => counts.ready += 1,
                 EngineState::Degraded => counts.degraded += 1,
+                EngineState::Draining => counts.draining += 1,
             }
         }
         counts

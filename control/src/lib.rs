@@ -14,6 +14,7 @@ mod inbox;
 mod metrics;
 mod probe;
 mod random;
+mod sessions;
 mod shards;
 mod state;
 mod turn;

@@ -12,6 +12,7 @@ use millrace_boundary::{FromShard, HandedConnection, Monotonic};
 
 use crate::{
     engines::Engines,
+    sessions::Sessions,
     shards::{SILENT, Shard},
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct State {
     pub(crate) plays_anything: bool,
     /// The shards, in order.
     pub(crate) shards: Vec<Shard>,
+    /// What happened to sessions.
+    pub(crate) sessions: Sessions,
     /// API connections open now.
     pub(crate) connections_open: usize,
     /// API connections refused since start, because there were too many.
@@ -66,6 +69,7 @@ impl State {
                     shard.has_told(sample, now);
                 }
             }
+            FromShard::Session(note) => self.sessions.hear(*note),
             FromShard::Connection(connection) => return Some(connection),
             FromShard::Evidence { engine, evidence } => self.engines.used(engine, evidence, now),
             FromShard::Drained { shard } => {

@@ -67,6 +67,7 @@ impl Control {
             phase: Phase::Serving,
             engines,
             plays_anything: matches!(fleet, Fleet::Emulated(_)),
+            sessions: crate::sessions::Sessions::default(),
             shards: shards
                 .map(|(id, mailbox)| crate::shards::Shard::new(ShardId(id), mailbox, now))
                 .collect(),

@@ -89,8 +89,11 @@ pub(crate) const KEYS: &[&dyn AnyKey] = &[
     &CAPACITY,
     &PROBE_INTERVAL,
     &START_BUDGET,
+    &LONGEST_START,
     &LINGER,
+    &STALL_AFTER,
     &SILENCE_LIMIT,
+    &STANDBY_VIEWERS,
     &WINDOW,
     &WINDOW_BYTES,
     &MAX_STREAMS,
@@ -170,6 +173,30 @@ pub(crate) const START_BUDGET: Key<Duration> = Key {
     about: "From the first request to the first playable byte, over all engines tried.",
     range: seconds(1, 300),
     default: || StreamConfig::default().start_budget,
+};
+
+pub(crate) const LONGEST_START: Key<Duration> = Key {
+    path: "streams.longest_start",
+    about: "The same while an engine proves that it gets somewhere: a cold swarm may take a minute.\n\
+            Counts where it is longer than streams.start_budget.",
+    range: seconds(1, 600),
+    default: || StreamConfig::default().longest_start,
+};
+
+pub(crate) const STALL_AFTER: Key<Duration> = Key {
+    path: "streams.stall_after",
+    about: "A running stream that is silent for this long is stalled: another engine is asked\n\
+            beside the silent one, and whichever delivers first goes on.",
+    range: seconds(1, 60),
+    default: || StreamConfig::default().stall_after,
+};
+
+pub(crate) const STANDBY_VIEWERS: Key<u32> = Key {
+    path: "streams.standby_viewers",
+    about: "A stream with more viewers than this has a second engine read along, so that the loss\n\
+            of the first costs nothing. 0 means none. Takes spare engines only.",
+    range: 0..=1_000_000,
+    default: || StreamConfig::default().standby_viewers,
 };
 
 pub(crate) const LINGER: Key<Duration> = Key {

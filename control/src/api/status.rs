@@ -117,7 +117,7 @@ impl Status {
 /// Whether somebody watches or waits for it.
 const fn is_active(state: StreamState) -> bool {
     match state {
-        StreamState::Starting | StreamState::Live => true,
+        StreamState::Starting | StreamState::Live | StreamState::Stalled | StreamState::FailingOver => true,
         StreamState::Lingering => false,
     }
 }

@@ -200,14 +200,9 @@ fn engines(page: &mut Page, state: &State, now: Monotonic) {
         }
     }
     let mut family = page.family(Kind::Gauge, "millrace_streams", "Streams by state.");
-    for word in [StreamState::Starting, StreamState::Live, StreamState::Lingering] {
-        let label = match word {
-            StreamState::Starting => "starting",
-            StreamState::Live => "live",
-            StreamState::Lingering => "lingering",
-        };
+    for word in StreamState::ALL {
         let count = streams(state).filter(|s| **s == word).count();
-        family.sample(&[("state", &label)], count);
+        family.sample(&[("state", &word.as_str())], count);
     }
 }
 

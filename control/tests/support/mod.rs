@@ -161,6 +161,7 @@ pub(crate) fn sample(shard: u16, epoch: Epoch) -> ShardSample {
         viewers: 0,
         viewers_waiting: 0,
         streams: Vec::new(),
+        blocked: Vec::new(),
         segment_bytes: 0,
         lateness_us: latency_histogram(),
         warm_join_us: latency_histogram(),
@@ -192,7 +193,7 @@ impl Obedient {
                         control.offer(FromShard::Adopted { shard: id, epoch: table.epoch }).ok();
                         *held.lock().unwrap() = table;
                     }
-                    Some(ToShard::Table(_)) => {}
+                    Some(ToShard::Table(_) | ToShard::Migrate { .. } | ToShard::Forgive { .. }) => {}
                     Some(ToShard::Drain { .. }) => drop(control.offer(FromShard::Drained { shard: id })),
                     None => std::thread::sleep(Duration::from_millis(1)),
                 }

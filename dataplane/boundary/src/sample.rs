@@ -81,6 +81,24 @@ pub enum StreamState {
     Lingering,
 }
 
+impl StreamState {
+    /// Every state, in the order of a life.
+    pub const ALL: [Self; 5] =
+        [Self::Starting, Self::Live, Self::Stalled, Self::FailingOver, Self::Lingering];
+
+    /// The word used in JSON and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Live => "live",
+            Self::Stalled => "stalled",
+            Self::FailingOver => "failing_over",
+            Self::Lingering => "lingering",
+        }
+    }
+}
+
 /// One stream, as its owner shard sees it.
 #[derive(Clone, Debug, Serialize)]
 pub struct StreamSample {

@@ -84,7 +84,7 @@ impl Session {
         let config = &context.config.stream;
         let limits = Limits {
             start_budget: config.start_budget,
-            longest_start: config.longest_start,
+            longest_start: config.longest_start.max(config.start_budget),
             hedge_after: context.start_times.borrow().hedge_after(),
             linger: config.linger,
             stall_after: config.stall_after,
