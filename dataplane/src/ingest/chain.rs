@@ -67,7 +67,7 @@ impl Chain {
             Fit::Apart(None) | Fit::Behind | Fit::Unknown => candidate.newest_join().cloned().map(Box::new),
         };
         let Some(join) = join else { return Ok("from its next packet") };
-        self.append(&candidate.from_join(&join), now)?;
+        self.append(&candidate.packets_from(&join), now)?;
         Ok("at a join point, discontinuity signalled")
     }
 

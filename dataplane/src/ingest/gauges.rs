@@ -72,7 +72,7 @@ impl Session {
             infohash: self.infohash(),
             state,
             engine: source.as_ref().map(|s| s.engine),
-            sources: self.running().len() as u32,
+            sources: u32::try_from(self.running().len()).unwrap_or(u32::MAX),
             verdict: gauges.verdict.get().map(Verdict::as_str),
             shard: context.id,
             viewers: self.stream.viewers(),

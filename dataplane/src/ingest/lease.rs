@@ -66,6 +66,11 @@ impl Lease {
         self.opened
     }
 
+    /// Gives the slot to others, although the engine may still answer.
+    pub(super) fn free_slot(&mut self) {
+        self.slot = None;
+    }
+
     /// The session must not be stopped: stopping it would end another one of
     /// the same content on the same engine.
     pub(super) fn leave_running(mut self) {

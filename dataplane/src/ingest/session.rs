@@ -40,10 +40,6 @@ const BEHIND_AFTER: Duration = Duration::from_secs(3);
 /// A challenger that has brought packets for this long without a place to go on
 /// from goes on at its newest join point.
 const MEET_LIMIT: Duration = Duration::from_secs(20);
-/// With nothing before it, a source's packets are the stream once they can be
-/// joined, or after this, or as many bytes.
-const FIRST_LIMIT: Duration = Duration::from_secs(2);
-const FIRST_BYTES: usize = 8 << 20;
 /// Of a source on standby, this much is kept.
 const STANDBY_SECONDS: u64 = 20;
 const STANDBY_BYTES: usize = 16 << 20;
@@ -68,6 +64,8 @@ pub(crate) struct Session {
     infohash: RefCell<Option<String>>,
     /// The other kind of id was tried already.
     swapped: Cell<bool>,
+    /// What an engine has answered, again and again, instead of bytes.
+    refused: RefCell<Option<String>>,
     /// Why the last source ended, in words.
     last: RefCell<String>,
     /// Its end has been counted and told.
@@ -107,6 +105,7 @@ impl Session {
             chain: RefCell::default(),
             infohash: RefCell::default(),
             swapped: Cell::new(false),
+            refused: RefCell::default(),
             last: RefCell::default(),
             told: Cell::new(false),
             _permit: permit,
@@ -281,6 +280,11 @@ impl Session {
         }
     }
 
+    /// An engine answers with an error instead of bytes, and is asked again.
+    pub(super) fn refused(&self, failure: &Failure) {
+        self.refused.replace(Some(failure.detail.clone()));
+    }
+
     /// A source has ended by itself.
     pub(super) fn failed(self: &Rc<Self>, context: &Rc<Context>, source: &Source, failure: &Failure) {
         if !self.has(source) {
@@ -419,10 +423,7 @@ impl Session {
             let (candidate, chain) = (source.candidate.borrow(), self.chain.borrow());
             let Some(candidate) = candidate.as_ref() else { return };
             match chain.as_ref() {
-                None => {
-                    let is_enough = waited >= FIRST_LIMIT || candidate.len() >= FIRST_BYTES;
-                    (candidate.has_join() || is_enough).then_some(Event::Ready(source.id))
-                }
+                None => candidate.has_join().then_some(Event::Ready(source.id)),
                 Some(chain) => match candidate.fit(chain.writer()) {
                     Fit::Exact(_) | Fit::Apart(Some(_)) => Some(Event::Ready(source.id)),
                     Fit::Behind if waited >= BEHIND_AFTER => Some(Event::Behind(source.id)),
@@ -574,6 +575,10 @@ impl Session {
         let seconds = now.since(self.asked).as_secs();
         match cause {
             Cause::StartTimeout => match self.gauges.swarm.get() {
+                _ if self.refused.borrow().is_some() => {
+                    let refused = self.refused.borrow().clone().unwrap_or_default();
+                    (Cause::StartFailed, format!("{refused}, for {seconds} s"))
+                }
                 Some((0, 0)) => (Cause::NoPeers, format!("no peer was found within {seconds} s")),
                 Some((peers, 0)) => {
                     (Cause::PeersWithoutData, format!("{peers} peers gave nothing within {seconds} s"))

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     context::{Context, Permit, random},
     http::content::Content,
-    rt::{Notify, into_owned, sleep, spawn, unless_called},
+    rt::{Notify, into_owned, sleep, spawn, unless_called, within},
     segment::Candidate,
 };
 
@@ -58,6 +58,9 @@ const PLAY_LIMIT: Duration = Duration::from_secs(120);
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 /// How often that wait looks again.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(5);
+/// A slot whose start was given up is held for this long for the late answer;
+/// the answer is waited for, and stopped, in any case.
+const SLOT_PATIENCE: Duration = Duration::from_secs(3);
 /// An engine that was left before it answered a start, this long after, is held
 /// to be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -280,7 +283,15 @@ impl Source {
                 lease.report(EngineEvidence::StartFailed(Cause::EngineSilent));
             }
             spawn(async move {
-                if let Ok(late) = asked.await {
+                let in_time = within(SLOT_PATIENCE, &mut asked).await;
+                if in_time.is_none() {
+                    lease.free_slot();
+                }
+                let late = match in_time {
+                    Some(answer) => answer,
+                    None => asked.await,
+                };
+                if let Ok(late) = late {
                     lease.opened(late.command);
                 }
             });
@@ -312,7 +323,8 @@ impl Source {
             spawn(super::polling::poll(Rc::clone(self), Rc::clone(session), Rc::clone(context), path));
         }
         let deadline = Monotonic::now() + PLAY_LIMIT;
-        unless_called(&self.quit, engine::play(self.address, &playback, deadline)).await
+        let played = engine::play(self.address, &playback, deadline, |failure| session.refused(failure));
+        unless_called(&self.quit, played).await
     }
 
     /// Reads until the stream breaks off; `None` when it was told to end.

@@ -123,7 +123,7 @@ mod tests {
 
     /// When a source whose head is `head(t)` at `t` seconds is found to starve,
     /// in seconds, within five minutes.
-    fn starves(head: impl Fn(f64) -> f64) -> Option<u64> {
+    fn starves(head: impl Fn(f64) -> f64) -> Option<u32> {
         let start = Monotonic(Duration::from_secs(1_000));
         let (mut watch, mut playout) = (Watch::new(), Playout::new(start));
         for step in 0..3_000 {
@@ -132,7 +132,7 @@ mod tests {
             let head = Duration::from_secs_f64(head(t));
             let at = playout.advance(now, head);
             if watch.look(head, at, now) == Some(Verdict::Starving) {
-                return Some(t as u64);
+                return Some(step / 10);
             }
         }
         None

@@ -171,7 +171,7 @@ impl Candidate {
 
     /// The packets to go on with at `join`, what stands before them included:
     /// PAT, PMT, and on every PID the signal that it does not continue.
-    pub(crate) fn from_join(&self, join: &JoinPoint) -> Vec<u8> {
+    pub(crate) fn packets_from(&self, join: &JoinPoint) -> Vec<u8> {
         let psi =
             self.psi.iter().rev().find(|(offset, _)| *offset <= join.offset).or_else(|| self.psi.front());
         let mut out = psi.map_or_else(Vec::new, |(_, psi)| join.preface(psi, Discontinuity::Signalled));

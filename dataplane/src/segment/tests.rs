@@ -285,7 +285,7 @@ fn where_bytes_differ_the_stream_goes_on_at_a_join_point_and_says_so() {
         };
         let last = chain.last_pcr().unwrap();
         assert!(join.pcr.unwrap().ticks_since(last) < 10 * Pcr::HZ, "{name}: behind the end");
-        chain.append(&candidate.from_join(&join), now(1)).unwrap();
+        chain.append(&candidate.packets_from(&join), now(1)).unwrap();
         let (mut cursor, _) = window.join(Duration::from_secs(100)).unwrap();
         let mut checker = ContinuityChecker::new();
         let mut signalled = false;

@@ -135,8 +135,14 @@ pub(super) async fn resolve(engine: SocketAddr, id: &str, deadline: Monotonic) -
 /// Opens the transport stream behind `path`, waiting through prebuffering.
 ///
 /// An engine that is not ready may hold the request without a header, answer
-/// 500, or send an empty body: the last two are asked again.
-pub(super) async fn play(engine: SocketAddr, path: &str, deadline: Monotonic) -> Result<Playback, Failure> {
+/// 500, or send an empty body: the last two are told to `refused` and asked
+/// again.
+pub(super) async fn play(
+    engine: SocketAddr,
+    path: &str,
+    deadline: Monotonic,
+    refused: impl Fn(&Failure),
+) -> Result<Playback, Failure> {
     let mut pause = Duration::from_millis(500);
     loop {
         let last = match open(engine, path, deadline).await {
@@ -149,6 +155,7 @@ pub(super) async fn play(engine: SocketAddr, path: &str, deadline: Monotonic) ->
             }
             Err(failure) => return Err(failure),
         };
+        refused(&last);
         if Monotonic::now() + pause >= deadline {
             return Err(last);
         }
