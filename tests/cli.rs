@@ -183,6 +183,21 @@ fn each_mistake_is_named_with_its_value_its_place_and_what_is_allowed() {
             "viewers.send_buffer = \"64KiB\" (FILE, line 2) and viewers.unsent_limit = \"128KiB\" (default): \
              the send buffer must not be smaller than the unsent limit",
         ),
+        (
+            "a congestion control that the kernel has not",
+            "[viewers]\ncongestion = \"nonsense\"",
+            &[],
+            &[],
+            "viewers.congestion = \"nonsense\": the kernel does not offer it; it offers reno",
+        ),
+        (
+            "a congestion control that no kernel has",
+            "",
+            &[("MILLRACE_VIEWERS_CONGESTION", "a b")],
+            &[],
+            "viewers.congestion = \"a b\": not allowed; allowed: a name that the kernel offers, such as \"cubic\" \
+             or \"bbr\", or \"\" for its default (variable MILLRACE_VIEWERS_CONGESTION)",
+        ),
     ] {
         let file = Scratch::new(&name.replace(' ', "-"), file);
         let mut args = vec!["serve", "--config", file.path()];
