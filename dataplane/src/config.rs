@@ -57,6 +57,8 @@ pub struct ViewerConfig {
     pub send_buffer: u32,
     /// `TCP_NOTSENT_LOWAT` of each connection, in bytes.
     pub unsent_limit: u32,
+    /// `TCP_CONGESTION` of each connection; none is the kernel's default.
+    pub congestion: Option<String>,
 }
 
 impl Default for StreamConfig {
@@ -85,6 +87,7 @@ impl Default for ViewerConfig {
             max_viewers: 20_000,
             send_buffer: 256 << 10,
             unsent_limit: 128 << 10,
+            congestion: None,
         }
     }
 }
