@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use crate::http::players::PlayerRule;
+
 /// Settings of every shard.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -47,6 +49,11 @@ pub struct StreamConfig {
 pub struct ViewerConfig {
     /// How far behind the newest byte a viewer joins, in stream time.
     pub prebuffer: Duration,
+    /// A viewer of a stream that has yet to start gets headers after this long,
+    /// and filler from then on, unless a rule for its player says otherwise.
+    pub headers_after: Duration,
+    /// Rules for players, before those of the built-in table.
+    pub players: Vec<PlayerRule>,
     /// A viewer that takes nothing for this long is closed.
     pub stall_limit: Duration,
     /// A viewer that fell out of the window this many times is closed.
@@ -82,6 +89,8 @@ impl Default for ViewerConfig {
     fn default() -> Self {
         Self {
             prebuffer: Duration::from_secs(3),
+            headers_after: Duration::from_millis(2_500),
+            players: Vec::new(),
             stall_limit: Duration::from_secs(20),
             max_laps: 5,
             max_viewers: 20_000,

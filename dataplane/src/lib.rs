@@ -14,4 +14,5 @@ mod shard;
 mod stream;
 
 pub use config::{Config, StreamConfig, ViewerConfig};
+pub use http::players::{Patience, PlayerRule};
 pub use shard::{Prepared, ShardSeed, StartError, prepare};

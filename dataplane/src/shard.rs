@@ -22,6 +22,8 @@ use crate::{
     fanout::{Arrival, Fanout, Interest},
     http::{
         content::{Content, Policy},
+        players::{self, Patience},
+        request::Wish,
         response::Refusal,
         server::{self, Turned},
     },
@@ -318,9 +320,9 @@ impl Shard {
         let turned = server::serve(socket, policy).await;
         self.reading.set(self.reading.get() - 1);
         match turned {
-            Turned::Viewer(socket, content) => {
+            Turned::Viewer(socket, wish) => {
                 self.context.count(|c| c.requests += 1);
-                self.admit(socket, &content);
+                self.admit(socket, &wish);
             }
             Turned::Control(socket, read) => {
                 self.context.count(|c| c.requests += 1);
@@ -334,15 +336,19 @@ impl Shard {
     }
 
     /// Gives a viewer its stream, or a reason why not.
-    fn admit(&self, socket: OwnedFd, content: &Content) {
+    fn admit(&self, socket: OwnedFd, wish: &Wish) {
         let now = Monotonic::now();
-        let limit = self.context.config.viewer.max_viewers;
+        let config = &self.context.config.viewer;
+        let (content, limit) = (&wish.content, config.max_viewers);
         let Some(permit) = self.context.totals.viewer(limit) else {
             let ended = Ended::new(Cause::AtCapacity, format!("{limit} viewers are connected"));
             self.refuse(&socket, &ended);
             return;
         };
-        let arrival = Arrival { socket, permit, asked: now };
+        let usual = Patience::Headers(config.headers_after);
+        let patience =
+            wish.patience.unwrap_or_else(|| players::patience(&wish.agent, &config.players, usual));
+        let arrival = Arrival { socket, permit, asked: now, patience };
         match self.registry.find(&self.context, content) {
             Found::Here(seat) => self.fanout.borrow_mut().seat(arrival, seat, now),
             Found::Ask(owner) => self.ask(owner, arrival, content, now),

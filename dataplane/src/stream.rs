@@ -10,6 +10,7 @@ use std::{
 };
 
 use millrace_boundary::{Cause, EngineId};
+use millrace_media::ts::Psi;
 
 use crate::segment::Window;
 
@@ -90,6 +91,8 @@ pub(crate) struct Stream {
     window: Arc<Window>,
     ended: OnceLock<Ended>,
     merged: OnceLock<Arc<Stream>>,
+    /// PAT and PMT, as soon as they are known: often before there is a picture.
+    psi: OnceLock<Arc<Psi>>,
     /// The engine that plays it, once it has opened a session: id + 1.
     engine: AtomicU64,
     /// Times the owner of its swarm has judged its claim.
@@ -110,6 +113,7 @@ impl Stream {
             window,
             ended: OnceLock::new(),
             merged: OnceLock::new(),
+            psi: OnceLock::new(),
             engine: AtomicU64::new(0),
             judged: AtomicU32::new(0),
             egress: AtomicU64::new(0),
@@ -134,6 +138,16 @@ impl Stream {
     /// The same, for its writer.
     pub(crate) fn shared_window(&self) -> Arc<Window> {
         Arc::clone(&self.window)
+    }
+
+    /// Notes the first PSI that an engine has sent.
+    pub(crate) fn set_psi(&self, psi: &Arc<Psi>) {
+        self.psi.get_or_init(|| Arc::clone(psi));
+    }
+
+    /// The first PSI that an engine has sent, for those who wait.
+    pub(crate) fn psi(&self) -> Option<&Arc<Psi>> {
+        self.psi.get()
     }
 
     /// Notes which engine has opened a session for it, if one has.

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use millrace_dataplane::{StreamConfig, ViewerConfig};
+use millrace_dataplane::{PlayerRule, StreamConfig, ViewerConfig};
 
 use super::kinds::{Bytes, Congestion, Cores, EngineUrl, Given, Kind, LogFormat};
 
@@ -99,6 +99,8 @@ pub(crate) const KEYS: &[&dyn AnyKey] = &[
     &MAX_STREAMS,
     &PRIVATE_URLS,
     &PREBUFFER,
+    &HEADERS_AFTER,
+    &PLAYERS,
     &STALL_LIMIT,
     &MAX_LAPS,
     &MAX_VIEWERS,
@@ -250,6 +252,24 @@ pub(crate) const PREBUFFER: Key<Duration> = Key {
             against a swarm that hesitates.",
     range: seconds(0, 60),
     default: || ViewerConfig::default().prebuffer,
+};
+
+pub(crate) const HEADERS_AFTER: Key<Duration> = Key {
+    path: "viewers.headers_after",
+    about: "A viewer of a stream that has yet to start gets headers after this long, and filler\n\
+            from then on, so that it does not give up. A stream that then fails can only close\n\
+            the connection. Players known to be patient, and tools, wait for a real status instead.",
+    range: Duration::ZERO..=Duration::from_secs(60),
+    default: || ViewerConfig::default().headers_after,
+};
+
+pub(crate) const PLAYERS: Key<Vec<PlayerRule>> = Key {
+    path: "viewers.players",
+    about: "The same by player, before the built-in table: a part of the User-Agent, and seconds,\n\
+            or \"status\" for a real status in any case. The parameter wait= of a request is stronger.\n\
+            In the environment the rules are separated by commas.",
+    range: (),
+    default: Vec::new,
 };
 
 pub(crate) const STALL_LIMIT: Key<Duration> = Key {

@@ -37,7 +37,7 @@ impl fmt::Display for Given {
 
 impl Given {
     /// The text of a value that TOML writes as a string.
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Word(s) | Self::Text(s) => Some(s),
             _ => None,
@@ -46,7 +46,7 @@ impl Given {
 }
 
 /// `text` as a TOML basic string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 

@@ -7,6 +7,7 @@ mod complaint;
 mod keys;
 mod kinds;
 mod layers;
+mod players;
 mod predecessor;
 mod print;
 
@@ -192,6 +193,8 @@ impl Settings {
             },
             viewers: ViewerConfig {
                 prebuffer: layers.get(&keys::PREBUFFER, complaints),
+                headers_after: layers.get(&keys::HEADERS_AFTER, complaints),
+                players: layers.get(&keys::PLAYERS, complaints),
                 stall_limit: layers.get(&keys::STALL_LIMIT, complaints),
                 max_laps: layers.get(&keys::MAX_LAPS, complaints),
                 max_viewers: layers.get(&keys::MAX_VIEWERS, complaints),
@@ -290,6 +293,8 @@ mod tests {
         ("streams.max_streams", "1"),
         ("streams.private_urls", "true"),
         ("viewers.prebuffer", "0s"),
+        ("viewers.headers_after", "0s"),
+        ("viewers.players", "tivimate=1.5"),
         ("viewers.stall_limit", "1s"),
         ("viewers.max_laps", "1000"),
         ("viewers.max", "1"),

@@ -53,7 +53,7 @@ impl Viewer {
     fn send(mut socket: TcpStream, address: SocketAddr, path: &str) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(CONNECT))?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: test\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: curl/8 (test)\r\n\r\n");
         socket.write_all(request.as_bytes())?;
         Ok(Self { socket, rest: Vec::new() })
     }

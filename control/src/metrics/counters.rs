@@ -29,7 +29,7 @@ pub(super) fn write(page: &mut Page, state: &State) {
 }
 
 /// Name, help and value of each counter that is a single number.
-fn plain(counters: &Counters) -> [(&'static str, &'static str, u64); 14] {
+fn plain(counters: &Counters) -> [(&'static str, &'static str, u64); 15] {
     // By name and without `..`: a counter that is not written does not compile.
     let &Counters {
         connections,
@@ -37,6 +37,7 @@ fn plain(counters: &Counters) -> [(&'static str, &'static str, u64); 14] {
         requests,
         bad_requests,
         viewers_started,
+        viewers_humoured,
         // These three have a label.
         viewers_ended: _,
         refusals: _,
@@ -60,7 +61,12 @@ fn plain(counters: &Counters) -> [(&'static str, &'static str, u64); 14] {
         ),
         ("millrace_requests_total", "Requests parsed.", requests),
         ("millrace_bad_requests_total", "Requests malformed, too large or too slow.", bad_requests),
-        ("millrace_viewers_started_total", "Viewers that got a status of 200.", viewers_started),
+        ("millrace_viewers_started_total", "Viewers that got a picture.", viewers_started),
+        (
+            "millrace_viewers_humoured_total",
+            "Viewers sent headers and filler because their stream took long to start.",
+            viewers_humoured,
+        ),
         ("millrace_streams_started_total", "Streams begun.", streams_started),
         ("millrace_engine_starts_total", "Engine sessions asked for.", engine_starts),
         ("millrace_engine_stops_total", "Engine sessions told to stop.", engine_stops),

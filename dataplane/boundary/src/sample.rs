@@ -37,8 +37,11 @@ pub struct Counters {
     pub requests: u64,
     /// Requests refused as malformed, too large or too slow.
     pub bad_requests: u64,
-    /// Viewers that got a status of 200.
+    /// Viewers that got a picture.
     pub viewers_started: u64,
+    /// Viewers that got headers and filler because their stream took long to
+    /// start.
+    pub viewers_humoured: u64,
     /// Viewers that ended, by [`ViewerEnd::index`].
     pub viewers_ended: [u64; ViewerEnd::ALL.len()],
     /// Requests for a stream answered with a refusal, by [`Cause::index`].

@@ -3,9 +3,10 @@
 use std::{
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    time::Duration,
 };
 
-use millrace_boundary::{Cause, Monotonic};
+use millrace_boundary::{Cause, Monotonic, ViewerEnd};
 
 use super::{
     viewer::Viewer,
@@ -13,9 +14,13 @@ use super::{
 };
 use crate::{
     context::Permit,
+    http::players::Patience,
     inbox::current,
     stream::{ContentKey, Ended, Seat, Stream},
 };
+
+/// Beyond the longest start, for an answer that was lost between shards.
+const HARD_END: Duration = Duration::from_secs(2);
 
 /// A viewer that has just asked.
 pub(crate) struct Arrival {
@@ -25,6 +30,8 @@ pub(crate) struct Arrival {
     pub(crate) permit: Permit,
     /// When the request was whole.
     pub(crate) asked: Monotonic,
+    /// How long it waits for a status.
+    pub(crate) patience: Patience,
 }
 
 impl Fanout {
@@ -66,7 +73,7 @@ impl Fanout {
     fn insert(&mut self, arrival: Arrival) -> Option<usize> {
         self.generation = self.generation.wrapping_add(1);
         let entry = Entry {
-            viewer: Viewer::new(arrival.socket, arrival.permit, arrival.asked),
+            viewer: Viewer::new(arrival.socket, arrival.permit, arrival.asked, arrival.patience),
             generation: self.generation,
             spot: None,
             warm: false,
@@ -109,6 +116,29 @@ impl Fanout {
             self.visit(key, now);
         } else {
             self.due.push_back(key);
+        }
+    }
+
+    /// Keeps those who wait from giving up, and ends those who have waited for
+    /// longer than any start may take.
+    pub(super) fn humour_waiting(&mut self, now: Monotonic) {
+        let config = &self.context.config.stream;
+        let limit = config.longest_start.max(config.start_budget) + HARD_END;
+        let waiting = self.waiting.values().flat_map(|(_, keys)| keys).chain(self.asking.values().flatten());
+        let keys: Vec<_> = waiting.copied().collect();
+        for key in keys {
+            let Some(entry) = self.viewers.get_mut(key) else { continue };
+            let is_over = now.since(entry.viewer.asked) >= limit;
+            match entry.viewer.humour(now) {
+                Err(_) => self.remove(key, ViewerEnd::Left),
+                Ok(_) if is_over => {
+                    self.forget_waiting(key);
+                    let ended = Ended::new(Cause::StartTimeout, "nobody answered for this content");
+                    self.refuse(key, &ended, now);
+                }
+                Ok(true) => self.context.count(|c| c.viewers_humoured += 1),
+                Ok(false) => {}
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{os::fd::OwnedFd, time::Duration};
 
 use millrace_boundary::{Monotonic, ViewerEnd};
-use millrace_media::ts::{Discontinuity, PACKET_LEN};
+use millrace_media::ts::{Continuity, Discontinuity, NULL_PACKET, PACKET_LEN};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, Shutdown},
@@ -12,13 +12,20 @@ use rustix::{
 use crate::{
     config::ViewerConfig,
     context::Permit,
-    http::response::{Refusal, stream_head},
+    http::{
+        players::Patience,
+        response::{Refusal, stream_head},
+    },
     segment::{Cursor, read_at},
     stream::Seat,
 };
 
 /// Sent at most in one visit; 256 KiB is where a send's fixed cost has gone.
 pub(super) const VISIT_BYTES: usize = 256 << 10;
+/// Between two packets of filler: below the shortest limit of any player.
+const FILLER_PAUSE: Duration = Duration::from_secs(1);
+/// Filler that may wait for room in the socket.
+const PENDING_FILLER: usize = 16 << 10;
 /// A closed connection's own end is waited for this long, so that an answer
 /// still under way is not reset.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -38,6 +45,7 @@ pub(super) struct Viewer {
     laps: u32,
     /// When it asked.
     pub(super) asked: Monotonic,
+    patience: Patience,
     /// Bytes sent and not yet added to the stream's.
     pub(super) unreported: u64,
     _permit: Permit,
@@ -47,6 +55,13 @@ pub(super) struct Viewer {
 enum Place {
     /// Nothing has been sent; the stream has to start.
     Waiting,
+    /// Headers were sent, and filler is until the stream starts.
+    Filling {
+        /// When the last of it was sent.
+        last: Monotonic,
+        /// PAT and PMT were part of it.
+        told: bool,
+    },
     /// In the chain.
     At(Cursor),
     /// Fell out of the window; goes on at a join point when there is room.
@@ -73,7 +88,7 @@ pub(super) struct Terms<'a> {
 }
 
 impl Viewer {
-    pub(super) fn new(socket: OwnedFd, permit: Permit, asked: Monotonic) -> Self {
+    pub(super) fn new(socket: OwnedFd, permit: Permit, asked: Monotonic, patience: Patience) -> Self {
         Self {
             socket,
             seat: None,
@@ -83,6 +98,7 @@ impl Viewer {
             blocked: None,
             laps: 0,
             asked,
+            patience,
             unreported: 0,
             _permit: permit,
         }
@@ -118,14 +134,53 @@ impl Viewer {
         let Some(seat) = &self.seat else { return false };
         let Some((cursor, point)) = seat.stream().window().join(config.prebuffer) else { return false };
         let Some(psi) = cursor.segment.psi() else { return false };
-        if self.is_waiting() {
-            self.pending = stream_head(Some(seat.stream().session()));
-            self.pending.extend(point.preface(psi, Discontinuity::None));
-        } else {
-            self.pending.extend(point.preface(psi, Discontinuity::Signalled));
-        }
+        let discontinuity = match self.place {
+            Place::Waiting => {
+                self.pending = stream_head(Some(seat.stream().session()));
+                Discontinuity::None
+            }
+            Place::Filling { told: false, .. } => Discontinuity::None,
+            _ => Discontinuity::Signalled,
+        };
+        self.pending.extend(point.preface(psi, discontinuity));
         self.place = Place::At(cursor);
         true
+    }
+
+    /// Keeps a player that waits for its stream from giving up: headers when its
+    /// patience ends, then a null packet each second, PAT and PMT before the
+    /// first one that they are known for. Says whether headers were sent now.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(super) fn humour(&mut self, now: Monotonic) -> Result<bool, Errno> {
+        let stream = self.seat.as_ref().map(Seat::stream);
+        let psi = stream.and_then(|s| s.psi());
+        let (told, begins) = match (&self.place, self.patience) {
+            (Place::Waiting, Patience::Headers(after)) if now.since(self.asked) >= after => (false, true),
+            (Place::Filling { last, told }, _) if now.since(*last) >= FILLER_PAUSE => (*told, false),
+            _ => return Ok(false),
+        };
+        if begins {
+            self.pending = stream_head(stream.map(|s| s.session()));
+        }
+        if let Some(psi) = psi.filter(|_| !told) {
+            self.pending.extend(psi.preface(&Continuity::new(), Discontinuity::None));
+        }
+        // What the other end does not take yet is enough to keep it waiting.
+        if self.pending.len() < PENDING_FILLER {
+            self.pending.extend_from_slice(&NULL_PACKET);
+        }
+        self.place = Place::Filling { last: now, told: told || psi.is_some() };
+        match self.send_pending() {
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR) => Ok(begins),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether it has been sent headers and no stream.
+    pub(super) fn is_filling(&self) -> bool {
+        matches!(self.place, Place::Filling { .. })
     }
 
     /// Sends what the viewer is behind, at most [`VISIT_BYTES`].
@@ -156,7 +211,7 @@ impl Viewer {
         loop {
             self.send_pending()?;
             match &mut self.place {
-                Place::Waiting | Place::Closing(_) => return Ok(Visit::Done),
+                Place::Waiting | Place::Filling { .. } | Place::Closing(_) => return Ok(Visit::Done),
                 Place::Lapped if ended => return Ok(Visit::Ended(ViewerEnd::StreamEnded)),
                 Place::Lapped => {
                     if !self.join(terms.config) {

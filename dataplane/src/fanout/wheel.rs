@@ -153,7 +153,7 @@ impl Fanout {
 
     /// When there is something to do next.
     pub(crate) fn next_turn(&self) -> Monotonic {
-        if self.waiting.is_empty() && self.closing.is_empty() {
+        if self.waiting.is_empty() && self.asking.is_empty() && self.closing.is_empty() {
             self.slots.next_busy()
         } else {
             self.slots.due_at()
@@ -177,6 +177,7 @@ impl Fanout {
             let is_first = self.slots.open();
             self.start_waiting(now);
             if is_first {
+                self.humour_waiting(now);
                 self.close_finished(now);
             }
         }
@@ -261,9 +262,14 @@ impl Fanout {
         full
     }
 
-    /// Answers a waiting viewer with the reason why it gets nothing.
+    /// Answers a waiting viewer with the reason why it gets nothing; one that
+    /// was sent headers can only be closed.
     pub(super) fn refuse(&mut self, key: usize, ended: &Ended, now: Monotonic) {
         let Some(entry) = self.viewers.get_mut(key) else { return };
+        if entry.viewer.is_filling() {
+            self.context.count(|c| c.refusals[ended.cause.index()] += 1);
+            return self.close(key, ViewerEnd::StreamEnded, now);
+        }
         entry.viewer.refuse(&Refusal::ended(ended), now);
         self.context.count(|c| {
             c.refusals[ended.cause.index()] += 1;
@@ -283,23 +289,28 @@ impl Fanout {
     }
 
     /// Drops a viewer as it is.
-    fn remove(&mut self, key: usize, end: ViewerEnd) {
+    pub(super) fn remove(&mut self, key: usize, end: ViewerEnd) {
         self.leave_slot(key);
         self.report_egress(key);
+        self.forget_waiting(key);
         let Some(entry) = self.viewers.try_remove(key) else { return };
         if entry.viewer.is_closing() {
             self.closing.retain(|k| *k != key);
             return;
         }
-        if let Some(seat) = entry.viewer.seat.as_ref().filter(|_| entry.spot.is_none()) {
-            let session = seat.stream().session();
-            if let Some((_, keys)) = self.waiting.get_mut(&session) {
+        self.context.count(|c| c.viewers_ended[end.index()] += 1);
+    }
+
+    /// It waits no longer.
+    pub(super) fn forget_waiting(&mut self, key: usize) {
+        let Some(entry) = self.viewers.get(key).filter(|e| e.spot.is_none()) else { return };
+        if let Some(seat) = &entry.viewer.seat {
+            if let Some((_, keys)) = self.waiting.get_mut(&seat.stream().session()) {
                 keys.retain(|k| *k != key);
             }
-        } else if entry.spot.is_none() {
+        } else {
             self.asking.values_mut().for_each(|keys| keys.retain(|k| *k != key));
         }
-        self.context.count(|c| c.viewers_ended[end.index()] += 1);
     }
 
     fn close_finished(&mut self, now: Monotonic) {

@@ -2,6 +2,7 @@
 
 use crate::http::{
     content::{Content, Policy, parse_content},
+    players::Patience,
     response::Refusal,
 };
 
@@ -12,13 +13,24 @@ const LINE_LIMIT: usize = 8 << 10;
 /// A request may have this many header lines.
 const HEADER_LIMIT: usize = 100;
 
+/// A wanted stream.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    /// Which one.
+    pub(crate) content: Content,
+    /// What the player calls itself.
+    pub(crate) agent: Box<[u8]>,
+    /// How patient it is, where the request says so.
+    pub(crate) patience: Option<Patience>,
+}
+
 /// What is to be done with a connection.
 #[derive(Debug)]
 pub(crate) enum Asked {
     /// The head is not complete yet.
     More,
     /// Send this stream.
-    Stream(Content),
+    Stream(Wish),
     /// Answer as for this stream, without a body and without any effect.
     StreamHead,
     /// CORS preflight of a stream path.
@@ -47,7 +59,8 @@ pub(crate) fn parse(bytes: &[u8], policy: Policy) -> Asked {
     if target.len() > LINE_LIMIT {
         return Asked::Refuse(Refusal::line_too_long());
     }
-    route(method, origin_form(target), policy)
+    let agent = request.headers.iter().find(|h| h.name.eq_ignore_ascii_case("User-Agent"));
+    route(method, origin_form(target), agent.map_or(&[], |h| h.value), policy)
 }
 
 fn incomplete(bytes: &[u8]) -> Asked {
@@ -70,7 +83,7 @@ fn origin_form(target: &str) -> &str {
     rest.find(['/', '?']).map_or("/", |at| &rest[at..])
 }
 
-fn route(method: &str, target: &str, policy: Policy) -> Asked {
+fn route(method: &str, target: &str, agent: &[u8], policy: Policy) -> Asked {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let path_id = match path {
         "/ace/getstream" | "/ace/getstream.ts" => None,
@@ -85,11 +98,24 @@ fn route(method: &str, target: &str, policy: Policy) -> Asked {
     if !matches!(method, "GET" | "HEAD") {
         return Asked::Refuse(Refusal::method_not_allowed(method));
     }
-    match parse_content(path_id, query, policy) {
+    let wish = parse_content(path_id, query, policy)
+        .and_then(|content| Ok(Wish { content, agent: agent.into(), patience: patience(query)? }));
+    match wish {
         Ok(_) if method == "HEAD" => Asked::StreamHead,
-        Ok(content) => Asked::Stream(content),
+        Ok(wish) => Asked::Stream(wish),
         Err(refusal) => Asked::Refuse(refusal),
     }
+}
+
+/// What `wait` says, where it is given.
+fn patience(query: &str) -> Result<Option<Patience>, Refusal> {
+    let Some(wait) = query.split('&').find_map(|pair| pair.strip_prefix("wait=")) else { return Ok(None) };
+    wait.parse().map(Some).map_err(|()| {
+        Refusal::bad_parameter(
+            "`wait` is neither `status` nor a number of seconds from 0 to 60",
+            "Give seconds until headers are sent, such as 2.5, or `status`, or leave the parameter out.",
+        )
+    })
 }
 
 #[cfg(test)]
@@ -102,7 +128,10 @@ mod tests {
     fn kind(bytes: &[u8]) -> String {
         match parse(bytes, POLICY) {
             Asked::More => "more".into(),
-            Asked::Stream(c) => format!("stream {}", c.key.as_str()),
+            Asked::Stream(wish) => {
+                let patience = wish.patience.map_or(String::new(), |p| format!(" wait {p}"));
+                format!("stream {}{patience}", wish.content.key.as_str())
+            }
             Asked::StreamHead => "head".into(),
             Asked::Preflight => "preflight".into(),
             Asked::Other => "other".into(),
@@ -121,6 +150,9 @@ mod tests {
             (format!("GET /ace/{ID}.ts HTTP/1.1\r\nHost: x\r\n\r\n"), format!("stream id:{ID}")),
             (format!("GET /ace/{ID}.ts HTTP/1.1\nHost: x\n\n"), format!("stream id:{ID}")),
             (format!("GET http://h:1/ace/{ID}.ts HTTP/1.1\r\n\r\n"), format!("stream id:{ID}")),
+            (format!("GET /ace/{ID}.ts?wait=status HTTP/1.1\r\n\r\n"), format!("stream id:{ID} wait status")),
+            (format!("GET /ace/{ID}.ts?a=1&wait=2.5 HTTP/1.1\r\n\r\n"), format!("stream id:{ID} wait 2.5")),
+            (format!("GET /ace/{ID}.ts?wait=-1 HTTP/1.1\r\n\r\n"), "refuse 400".into()),
             (format!("HEAD /ace/{ID}.ts HTTP/1.1\r\n\r\n"), "head".into()),
             (format!("OPTIONS /ace/{ID}.ts HTTP/1.1\r\n\r\n"), "preflight".into()),
             (format!("POST /ace/{ID}.ts HTTP/1.1\r\n\r\n"), "refuse 405".into()),

@@ -6,8 +6,8 @@ use std::{os::fd::OwnedFd, time::Duration};
 use millrace_boundary::Monotonic;
 
 use super::{
-    content::{Content, Policy},
-    request::{Asked, HEAD_LIMIT, parse},
+    content::Policy,
+    request::{Asked, HEAD_LIMIT, Wish, parse},
     response::{PREFLIGHT, Refusal, stream_head},
 };
 use crate::rt::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, TcpStream, into_owned, within};
@@ -23,8 +23,8 @@ const READ: usize = 2 << 10;
 
 /// What a connection has turned out to be.
 pub(crate) enum Turned {
-    /// A viewer's, for this content.
-    Viewer(OwnedFd, Content),
+    /// A viewer's, for this stream.
+    Viewer(OwnedFd, Wish),
     /// Control's, with what has been read of it.
     Control(OwnedFd, Box<[u8]>),
     /// Answered or given up, and closed.
@@ -54,8 +54,8 @@ pub(crate) async fn serve(mut socket: TcpStream, policy: Policy) -> Turned {
                 break Some(Err(Refusal::head_too_large("head longer than 16 KiB")));
             }
             Asked::More => {}
-            Asked::Stream(content) => match into_owned(socket) {
-                Ok(socket) => return Turned::Viewer(socket, content),
+            Asked::Stream(wish) => match into_owned(socket) {
+                Ok(socket) => return Turned::Viewer(socket, wish),
                 Err(_) => return Turned::Closed { refused: None },
             },
             Asked::Other => match into_owned(socket) {

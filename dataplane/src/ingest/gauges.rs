@@ -26,12 +26,13 @@ pub(super) struct Gauges {
 }
 
 impl Gauges {
-    /// Notes what the chain has.
-    pub(super) fn note(&self, chain: &Chain) {
+    /// Notes what the chain has; returns the continuity errors since last time.
+    pub(super) fn note(&self, chain: &Chain) -> u64 {
         let writer = chain.writer();
         self.published.set(writer.published());
         self.window_bytes.set(writer.kept_bytes());
-        self.continuity_errors.set(writer.index_stats().continuity_errors);
+        let errors = writer.index_stats().continuity_errors;
+        errors - self.continuity_errors.replace(errors)
     }
 
     /// Notes what an engine says of the swarm.

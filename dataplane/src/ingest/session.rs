@@ -359,6 +359,9 @@ impl Session {
         }
         if let Some(candidate) = source.candidate.borrow_mut().as_mut() {
             candidate.push(packets);
+            if let Some(psi) = candidate.psi() {
+                self.stream.set_psi(psi);
+            }
             let is_standby = self.life.borrow().why(source.id) == Some(Why::Standby);
             if is_standby && (candidate.len() > STANDBY_BYTES || candidate.seconds() > STANDBY_SECONDS) {
                 candidate.keep(candidate.len() / 2);
@@ -373,7 +376,8 @@ impl Session {
         let mut chain = self.chain.borrow_mut();
         let Some(chain_now) = chain.as_mut() else { return };
         let verdict = chain_now.look(&context.config.stream, now);
-        self.gauges.note(chain_now);
+        let errors = self.gauges.note(chain_now);
+        context.count(|c| c.continuity_errors += errors);
         if chain_now.quiet_for(now) >= FILLER_AFTER && self.has_played() {
             // Without memory for a packet there is none for what follows.
             chain_now.append(&NULL_PACKET, now).ok();

@@ -344,7 +344,8 @@ impl Source {
         let mut turn = reader.take_first(context, first, |packets| session.packets(context, self, packets));
         let mut told = false;
         loop {
-            self.skipped.set(reader.aligner.skipped());
+            let skipped = reader.aligner.skipped();
+            context.count(|c| c.skipped_bytes += skipped - self.skipped.replace(skipped));
             if self.stopped.get() {
                 return None;
             }
