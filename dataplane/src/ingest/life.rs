@@ -39,7 +39,7 @@ const MAX_CHALLENGERS: usize = 2;
 /// Proof of progress that is older than this proves nothing any more.
 const PROGRESS_HOLDS: Duration = Duration::from_secs(10);
 /// A source that broke off sooner than this has not really played.
-const SHORT_PLAY: Duration = Duration::from_secs(10);
+const SHORT_PLAY: Duration = Duration::from_millis(1_500);
 /// So many short plays in a row, and the content is given up.
 const SHORT_PLAYS: u32 = 6;
 /// Pauses between attempts while nothing plays.

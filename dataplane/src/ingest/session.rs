@@ -452,6 +452,7 @@ impl Session {
     fn perform(self: &Rc<Self>, context: &Rc<Context>, effects: Vec<Effect>, now: Monotonic) {
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
+            tracing::debug!(shard = %context.id, session = %self.stream.session(), ?effect, "effect");
             let event = match effect {
                 Effect::Start(id, why) => self.begin_source(context, id, why),
                 Effect::Promote(id) => self.promote(context, id, now),

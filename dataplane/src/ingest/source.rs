@@ -150,9 +150,9 @@ impl Source {
                 if let Some(lease) = lease {
                     self.let_go(&session, lease);
                 }
-                session.gone(&self);
             }
         }
+        session.gone(&self);
     }
 
     fn is_active(&self, session: &Session) -> bool {
