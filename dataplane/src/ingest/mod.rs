@@ -4,7 +4,9 @@
 //! engine that is asked or read, one of which writes the `chain`.
 
 mod chain;
+mod ending;
 mod engine;
+mod feeding;
 mod gauges;
 mod lease;
 mod life;

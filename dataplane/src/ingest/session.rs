@@ -10,7 +10,6 @@ use std::{
 };
 
 use millrace_boundary::{Cause, EngineId, Monotonic, NotPicked};
-use millrace_media::ts::NULL_PACKET;
 use static_assertions::assert_not_impl_any;
 
 use super::{
@@ -28,21 +27,9 @@ use crate::{
     http::content::Content,
     inbox::Peer,
     rt::sleep,
-    segment::Fit,
-    stream::{ContentKey, Ended, Seat, SessionId, Stream},
+    stream::{ContentKey, Seat, SessionId, Stream},
 };
 
-/// Filler is sent when nothing else was for this long.
-const FILLER_AFTER: Duration = Duration::from_secs(1);
-/// A challenger that plays the chain's own past for this long after its first
-/// packet does not catch up by itself.
-const BEHIND_AFTER: Duration = Duration::from_secs(3);
-/// A challenger that has brought packets for this long without a place to go on
-/// from goes on at its newest join point.
-const MEET_LIMIT: Duration = Duration::from_secs(20);
-/// Of a source on standby, this much is kept.
-const STANDBY_SECONDS: u64 = 20;
-const STANDBY_BYTES: usize = 16 << 20;
 /// The owner of a swarm judges a claim within this, or is too busy to be waited
 /// for.
 const CLAIM_LIMIT: Duration = Duration::from_secs(1);
@@ -56,20 +43,20 @@ pub(crate) struct Session {
     pub(super) asked: Monotonic,
     pub(super) gauges: Gauges,
     pub(super) timeline: RefCell<Timeline>,
-    life: RefCell<Life>,
-    sources: RefCell<Vec<Rc<Source>>>,
+    pub(super) life: RefCell<Life>,
+    pub(super) sources: RefCell<Vec<Rc<Source>>>,
     /// Engines asked since the stream last played.
-    tried: RefCell<Vec<EngineId>>,
-    chain: RefCell<Option<Chain>>,
-    infohash: RefCell<Option<String>>,
+    pub(super) tried: RefCell<Vec<EngineId>>,
+    pub(super) chain: RefCell<Option<Chain>>,
+    pub(super) infohash: RefCell<Option<String>>,
     /// The other kind of id was tried already.
-    swapped: Cell<bool>,
+    pub(super) swapped: Cell<bool>,
     /// What an engine has answered, again and again, instead of bytes.
-    refused: RefCell<Option<String>>,
+    pub(super) refused: RefCell<Option<String>>,
     /// Why the last source ended, in words.
-    last: RefCell<String>,
+    pub(super) last: RefCell<String>,
     /// Its end has been counted and told.
-    told: Cell<bool>,
+    pub(super) told: Cell<bool>,
     _permit: Permit,
 }
 
@@ -316,88 +303,6 @@ impl Session {
         self.sources.borrow_mut().retain(|s| s.id != source.id);
     }
 
-    /// Whether `source` may read on: the active one reads at the pace of real
-    /// time once what lies ahead of playout fills the window.
-    pub(super) fn has_room(self: &Rc<Self>, context: &Rc<Context>, source: &Source) -> bool {
-        if self.active() != Some(source.id) {
-            return true;
-        }
-        let now = Monotonic::now();
-        let has_room =
-            self.chain.borrow_mut().as_mut().is_none_or(|chain| chain.make_room(&context.config.stream, now));
-        if !has_room {
-            // An engine that waits is not silent.
-            self.apply(context, Event::Bytes, now);
-        }
-        has_room
-    }
-
-    /// Takes whole packets of a source.
-    ///
-    /// # Errors
-    /// When there are no descriptors or memory for them.
-    pub(super) fn packets(
-        self: &Rc<Self>,
-        context: &Rc<Context>,
-        source: &Rc<Source>,
-        packets: &[u8],
-    ) -> Result<(), Failure> {
-        if packets.is_empty() || !self.has(source) {
-            return Ok(());
-        }
-        let now = Monotonic::now();
-        if source.first_packet.get().is_none() {
-            source.first_packet.set(Some(now));
-            self.timeline.borrow_mut().note(context, "first_packet", Some(source.engine), "");
-        }
-        if self.active() == Some(source.id) {
-            let added = self.chain.borrow_mut().as_mut().map_or(Ok(()), |chain| chain.append(packets, now));
-            added.map_err(|error| out_of_resources(&error))?;
-            self.apply(context, Event::Bytes, now);
-            self.note_started(context, source, now);
-            return Ok(());
-        }
-        if let Some(candidate) = source.candidate.borrow_mut().as_mut() {
-            candidate.push(packets);
-            if let Some(psi) = candidate.psi() {
-                self.stream.set_psi(psi);
-            }
-            let is_standby = self.life.borrow().why(source.id) == Some(Why::Standby);
-            if is_standby && (candidate.len() > STANDBY_BYTES || candidate.seconds() > STANDBY_SECONDS) {
-                candidate.keep(candidate.len() / 2);
-            }
-        }
-        self.assess_one(context, source, now);
-        Ok(())
-    }
-
-    /// Looks at what the chain needs: filler, and whether its source does.
-    fn look_at_chain(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
-        let mut chain = self.chain.borrow_mut();
-        let Some(chain_now) = chain.as_mut() else { return };
-        let verdict = chain_now.look(&context.config.stream, now);
-        let errors = self.gauges.note(chain_now);
-        context.count(|c| c.continuity_errors += errors);
-        if chain_now.quiet_for(now) >= FILLER_AFTER && self.has_played() {
-            // Without memory for a packet there is none for what follows.
-            chain_now.append(&NULL_PACKET, now).ok();
-        }
-        let has_stock = chain_now.has_stock(now);
-        drop(chain);
-        if has_stock && self.active().is_some() {
-            // An engine that has sent minutes ahead may rest until they are over.
-            self.apply(context, Event::Bytes, now);
-        } else if let Some(verdict) = verdict {
-            if self.gauges.verdict.replace(Some(verdict)) != Some(verdict) {
-                let engine = self.source().map(|s| s.engine);
-                self.timeline.borrow_mut().note(context, verdict.as_str(), engine, "");
-            }
-            self.apply(context, Event::Distrusted, now);
-        } else {
-            self.gauges.verdict.set(None);
-        }
-    }
-
     /// A source on an engine that is being emptied is left.
     fn look_at_engine(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
         let Some(active) = self.active() else { return };
@@ -411,39 +316,8 @@ impl Session {
         }
     }
 
-    fn assess(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
-        for source in &self.running() {
-            if self.active() != Some(source.id) && source.first_packet.get().is_some() {
-                self.assess_one(context, source, now);
-            }
-        }
-    }
-
-    /// Whether what a challenger has brought can be played.
-    fn assess_one(self: &Rc<Self>, context: &Rc<Context>, source: &Rc<Source>, now: Monotonic) {
-        let Some(first) = source.first_packet.get() else { return };
-        let waited = now.since(first);
-        let event = {
-            let (candidate, chain) = (source.candidate.borrow(), self.chain.borrow());
-            let Some(candidate) = candidate.as_ref() else { return };
-            match chain.as_ref() {
-                None => candidate.has_join().then_some(Event::Ready(source.id)),
-                Some(chain) => match candidate.fit(chain.writer()) {
-                    Fit::Exact(_) | Fit::Apart(Some(_)) => Some(Event::Ready(source.id)),
-                    Fit::Behind if waited >= BEHIND_AFTER => Some(Event::Behind(source.id)),
-                    Fit::Behind => None,
-                    Fit::Unknown | Fit::Apart(None) => {
-                        (waited >= MEET_LIMIT && candidate.has_join()).then_some(Event::Ready(source.id))
-                    }
-                },
-            }
-        };
-        if let Some(event) = event {
-            self.apply(context, event, now);
-        }
-    }
-
-    fn apply(self: &Rc<Self>, context: &Rc<Context>, event: Event, now: Monotonic) {
+    /// Something has happened: does what its life says.
+    pub(super) fn apply(self: &Rc<Self>, context: &Rc<Context>, event: Event, now: Monotonic) {
         let mut effects = Vec::new();
         self.life.borrow_mut().on(event, now, &mut effects);
         self.perform(context, effects, now);
@@ -513,105 +387,12 @@ impl Session {
         }
     }
 
-    /// From now on a challenger writes the chain, with what it has brought.
-    fn promote(self: &Rc<Self>, context: &Rc<Context>, id: SourceId, now: Monotonic) -> Option<Event> {
-        let source = self.sources.borrow().iter().find(|s| s.id == id).cloned()?;
-        let candidate = source.candidate.borrow_mut().take()?;
-        let spliced = match &mut *self.chain.borrow_mut() {
-            Some(chain) => chain.splice(&candidate, now),
-            none => Chain::begin(self.stream.shared_window(), &candidate, now).map(|chain| {
-                *none = Some(chain);
-                "from its first packet"
-            }),
-        };
-        match spliced {
-            Ok(how) => {
-                self.stream.set_engine(Some(source.engine));
-                self.tried.replace(vec![source.engine]);
-                self.timeline.borrow_mut().note(context, "plays", Some(source.engine), how);
-                tracing::info!(shard = %context.id, session = %self.stream.session(), engine = %source.engine, how,
-                    "source plays");
-                self.note_started(context, &source, now);
-                None
-            }
-            Err(error) => {
-                let failure = out_of_resources(&error);
-                source.stop();
-                self.last.replace(failure.detail);
-                Some(Event::Failed(id, failure.cause))
-            }
-        }
-    }
-
-    fn note_started(&self, context: &Context, source: &Source, now: Monotonic) {
-        if self.gauges.first_byte.get().is_some() || !self.has_played() {
-            return;
-        }
-        let took = now.since(self.asked);
-        self.gauges.first_byte.set(Some(took));
-        context.start_times.borrow_mut().add(now.since(source.began));
-        context.memory.borrow_mut().started(&self.content.key, now);
-        tracing::info!(shard = %context.id, session = %self.stream.session(),
-            stream = self.stream.key().display(), engine = %source.engine,
-            seconds = took.as_secs_f64(), "stream plays");
-    }
-
     fn stop_source(&self, context: &Context, id: SourceId) {
         let source = self.sources.borrow().iter().find(|s| s.id == id).cloned();
         if let Some(source) = source {
             self.timeline.borrow_mut().note(context, "stopped", Some(source.engine), "");
             source.stop();
         }
-    }
-
-    fn end(&self, context: &Context, cause: Cause, now: Monotonic) {
-        let (cause, detail) = self.explain(cause, now);
-        self.over(context, &Ended::new(cause, detail), now);
-    }
-
-    /// Ends it for a reason from outside.
-    fn close(self: &Rc<Self>, context: &Rc<Context>, ended: &Ended, now: Monotonic) {
-        self.over(context, ended, now);
-        self.apply(context, Event::Drain, now);
-    }
-
-    /// The cause with what the engine said of the swarm, and the words for it.
-    fn explain(&self, cause: Cause, now: Monotonic) -> (Cause, String) {
-        let seconds = now.since(self.asked).as_secs();
-        match cause {
-            Cause::StartTimeout => match self.gauges.swarm.get() {
-                _ if self.refused.borrow().is_some() => {
-                    let refused = self.refused.borrow().clone().unwrap_or_default();
-                    (Cause::StartFailed, format!("{refused}, for {seconds} s"))
-                }
-                Some((0, 0)) => (Cause::NoPeers, format!("no peer was found within {seconds} s")),
-                Some((peers, 0)) => {
-                    (Cause::PeersWithoutData, format!("{peers} peers gave nothing within {seconds} s"))
-                }
-                _ => (cause, format!("no playable data within {seconds} s")),
-            },
-            Cause::Stalled => (cause, "the engine fell silent, and no other one could take over".to_owned()),
-            Cause::ShuttingDown => (cause, "the server is shutting down".to_owned()),
-            other => match self.last.borrow().as_str() {
-                "" => (other, other.as_str().replace('_', " ")),
-                last => (other, last.to_owned()),
-            },
-        }
-    }
-
-    fn over(&self, context: &Context, ended: &Ended, now: Monotonic) {
-        if self.told.replace(true) {
-            return;
-        }
-        context.count(|c| c.streams_ended[ended.cause.index()] += 1);
-        if self.gauges.first_byte.get().is_none() {
-            context.memory.borrow_mut().gave_up(&self.content.key, ended.cause, now);
-        }
-        tracing::info!(shard = %context.id, session = %self.stream.session(),
-            stream = self.stream.key().display(), cause = ended.cause.as_str(), detail = ended.detail,
-            seconds = now.since(self.asked).as_secs_f64(), "stream ended");
-        self.timeline.borrow_mut().end(context, ended.cause, &ended.detail);
-        self.stream.end(ended.clone());
     }
 }
 
@@ -620,8 +401,4 @@ fn not_picked(reason: NotPicked) -> Failure {
         NotPicked::NoEngine => Failure::new(Cause::NoEngine, "no engine is ready"),
         NotPicked::Full => Failure::new(Cause::EnginesFull, "every engine plays as many streams as it may"),
     }
-}
-
-fn out_of_resources(error: &std::io::Error) -> Failure {
-    Failure::new(Cause::AtCapacity, format!("cannot make a segment: {error}"))
 }
