@@ -8,12 +8,12 @@ use millrace_media::ts::NULL_PACKET;
 
 use super::{
     chain::Chain,
-    engine::Failure,
+    engine::{self, Failure},
     life::{Event, SourceId, Why},
     session::Session,
     source::Source,
 };
-use crate::{context::Context, segment::Fit};
+use crate::{context::Context, rt::spawn, segment::Fit};
 
 /// Filler is sent when nothing else was for this long.
 const FILLER_AFTER: Duration = Duration::from_secs(1);
@@ -23,6 +23,12 @@ const BEHIND_AFTER: Duration = Duration::from_secs(3);
 /// A challenger that has brought packets for this long without a place to go on
 /// from goes on at its newest join point.
 const MEET_LIMIT: Duration = Duration::from_secs(20);
+/// An engine tells its position within this after its first packet, or never.
+const POSITION_LIMIT: Duration = Duration::from_millis(1_500);
+/// An engine that was asked to go back has this long to do so.
+const SEEK_LIMIT: Duration = Duration::from_secs(3);
+/// How much further back it is asked to go: positions are whole seconds.
+const SEEK_MARGIN: Duration = Duration::from_secs(2);
 /// Of a source on standby, this much is kept.
 const STANDBY_SECONDS: u64 = 20;
 const STANDBY_BYTES: usize = 16 << 20;
@@ -129,7 +135,11 @@ impl Session {
             match chain.as_ref() {
                 None => candidate.has_join().then_some(Event::Ready(source.id)),
                 Some(chain) => match candidate.fit(chain.writer()) {
-                    Fit::Exact(_) | Fit::Apart(Some(_)) => Some(Event::Ready(source.id)),
+                    Fit::Exact(_) => Some(Event::Ready(source.id)),
+                    Fit::Apart(Some(_)) => match candidate.gap(chain.writer()) {
+                        Some((_, ahead)) if self.may_seek(context, source, ahead, now) => None,
+                        _ => Some(Event::Ready(source.id)),
+                    },
                     Fit::Behind if waited >= BEHIND_AFTER => Some(Event::Behind(source.id)),
                     Fit::Behind => None,
                     Fit::Unknown | Fit::Apart(None) => {
@@ -141,6 +151,37 @@ impl Session {
         if let Some(event) = event {
             self.apply(context, event, now);
         }
+    }
+
+    /// A challenger begins behind the end of the chain: asks its engine to go
+    /// back to there, once. Says whether that is to be waited for.
+    fn may_seek(
+        self: &Rc<Self>,
+        context: &Rc<Context>,
+        source: &Rc<Source>,
+        ahead: Duration,
+        now: Monotonic,
+    ) -> bool {
+        if let Some(sought) = source.sought.get() {
+            return now.since(sought) < SEEK_LIMIT;
+        }
+        let Some(command) = source.command.borrow().clone() else { return false };
+        let Some(position) = source.stat.borrow().as_ref().map(|stat| stat.position) else { return false };
+        let Some(position) = position else {
+            // Told only once the session plays, at the next look.
+            return source.first_packet.get().is_some_and(|first| now.since(first) < POSITION_LIMIT);
+        };
+        source.sought.set(Some(now));
+        let target = position.saturating_sub((ahead + SEEK_MARGIN).as_secs());
+        self.timeline.borrow_mut().note(context, "seeks", Some(source.engine), "to where the chain ends");
+        let (source, address) = (Rc::clone(source), source.address);
+        spawn(async move {
+            if !engine::seek(address, &command, target).await {
+                // It goes on from where it is.
+                source.sought.set(Some(Monotonic::default()));
+            }
+        });
+        true
     }
 
     /// From now on a challenger writes the chain, with what it has brought.

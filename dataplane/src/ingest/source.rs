@@ -79,6 +79,8 @@ pub(super) struct Source {
     pub(super) stat: RefCell<Option<Stat>>,
     /// Path and query for commands, once the engine has answered.
     pub(super) command: RefCell<Option<String>>,
+    /// When it was asked to go on from an earlier position.
+    pub(super) sought: Cell<Option<Monotonic>>,
     quit: Notify,
     stopped: Cell<bool>,
     skipped: Cell<u64>,
@@ -106,6 +108,7 @@ impl Source {
             first_packet: Cell::new(None),
             stat: RefCell::new(None),
             command: RefCell::new(None),
+            sought: Cell::new(None),
             quit: Notify::default(),
             stopped: Cell::new(false),
             skipped: Cell::new(0),

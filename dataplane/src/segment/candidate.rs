@@ -1,7 +1,7 @@
 //! What a second reading of a broadcast has brought, while another one is
 //! still the stream's or nothing is yet.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use millrace_media::ts::{Discontinuity, Event, Indexer, JoinPoint, PACKET_LEN, Packet, Pcr, Psi};
 
@@ -150,6 +150,14 @@ impl Candidate {
             (None, _) if self.has_join() => self.apart(chain),
             (None, _) => Fit::Unknown,
         }
+    }
+
+    /// By how much it begins behind the end of `chain`, and by how much its
+    /// newest packet lies behind that end, on a clock that may be the same.
+    pub(crate) fn gap(&self, chain: &ChainWriter) -> Option<(Duration, Duration)> {
+        let end = chain.last_pcr()?;
+        let first = ahead(self.marks.first_pcr()?, end).filter(|gap| gap.as_secs() < SAME_CLOCK_SECONDS)?;
+        Some((first, ahead(self.marks.last_pcr()?, end)?))
     }
 
     /// The place to go on at when the bytes do not match.

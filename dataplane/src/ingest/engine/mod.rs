@@ -26,7 +26,7 @@ const PATH_LIMIT: usize = 4 << 10;
 /// Redirects followed, each over a new connection: the body of a redirect may
 /// never end.
 const REDIRECTS: usize = 5;
-/// An engine has this long to answer a stop; the result is ignored.
+/// An engine has this long to answer a command; the result of a stop is ignored.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why something asked of an engine failed.
@@ -208,6 +208,17 @@ pub(super) async fn stop(engine: SocketAddr, command: &str) {
     if let Err(failure) = get(engine, &target, None, deadline).await {
         tracing::debug!(%engine, detail = failure.detail, "stop not confirmed");
     }
+}
+
+/// Asks the engine to go on from another position of the broadcast, in seconds
+/// since 1970, on the connection that is being read. Says whether it agrees.
+pub(super) async fn seek(engine: SocketAddr, command: &str, position: u64) -> bool {
+    let separator = if command.contains('?') { '&' } else { '?' };
+    let target = format!("{command}{separator}method=liveseek&pos={position}");
+    let deadline = Monotonic::now() + STOP_LIMIT;
+    let Ok(answer) = get(engine, &target, None, deadline).await else { return false };
+    let answer = answer.json(deadline).await;
+    answer.is_ok_and(|json| json.get("error").is_none_or(Value::is_null))
 }
 
 /// Path and query of a URL, or of a path itself; `None` when it could not
