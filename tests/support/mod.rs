@@ -7,6 +7,7 @@
 
 pub(crate) mod audience;
 pub(crate) mod crowd;
+pub(crate) mod docker;
 pub(crate) mod log;
 pub(crate) mod mutate;
 mod netns;
