@@ -150,10 +150,10 @@ fn each_mistake_is_named_with_its_value_its_place_and_what_is_allowed() {
         ),
         (
             "a limit beyond its buffer",
-            "[viewers]\nsend_buffer = \"64KiB\"",
+            "[viewers]\nsend_buffer = \"16KiB\"",
             &[],
             &[],
-            "viewers.send_buffer = \"64KiB\" (FILE, line 2) and viewers.unsent_limit = \"128KiB\" (default): \
+            "viewers.send_buffer = \"16KiB\" (FILE, line 2) and viewers.unsent_limit = \"32KiB\" (default): \
              the send buffer must not be smaller than the unsent limit",
         ),
         (

@@ -257,7 +257,8 @@ pub(crate) const SEND_BUFFER: Key<Bytes> = Key {
 pub(crate) const UNSENT_LIMIT: Key<Bytes> = Key {
     path: "viewers.unsent_limit",
     about: "How much of it may wait unsent before a connection counts as full\n\
-            (TCP_NOTSENT_LOWAT). At most viewers.send_buffer.",
+            (TCP_NOTSENT_LOWAT), and so nearly all that a stalled viewer holds.\n\
+            At most viewers.send_buffer.",
     range: size(4 << 10, 16 << 20),
     default: || Bytes(ViewerConfig::default().unsent_limit.into()),
 };
