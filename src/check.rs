@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     affinity,
     config::{Cores, DockerHost, EngineUrl, Engines, Settings},
-    engines, limits, probe,
+    congestion, engines, limits, probe,
 };
 
 /// For all answers of a Docker daemon that was named.
@@ -80,6 +80,7 @@ pub(crate) fn examine(settings: &Settings) -> Vec<Finding> {
         locked_memory(),
         cores(&settings.server.cpus),
         listen(settings),
+        congestion_control(settings.viewers.congestion.as_deref()),
         send_buffer(settings.viewers.send_buffer),
         tcp_memory(u64::from(settings.viewers.max_viewers) * u64::from(settings.viewers.send_buffer)),
     ];
@@ -183,6 +184,16 @@ fn listen(settings: &Settings) -> Finding {
             let remedy = "end the program that listens there, or choose another with --listen";
             Finding::fail("address", format!("{address}: {error}"), remedy)
         }
+    }
+}
+
+/// Only told: a configuration that the kernel refuses does not come this far.
+fn congestion_control(wanted: Option<&str>) -> Finding {
+    let what = "congestion control";
+    match (wanted, congestion::default()) {
+        (Some(name), _) => Finding::ok(what, format!("{name}, by viewers.congestion")),
+        (None, Some(name)) => Finding::ok(what, format!("{name}, the kernel's default")),
+        (None, None) => Finding::ok(what, "the kernel's default"),
     }
 }
 

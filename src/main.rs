@@ -5,6 +5,7 @@
 mod affinity;
 mod check;
 mod config;
+mod congestion;
 mod engines;
 mod limits;
 mod logging;

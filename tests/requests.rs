@@ -227,12 +227,47 @@ fn api(lines: &str) -> Vec<u8> {
 
 fn assert_one_json_error(name: &str, bytes: &[u8]) {
     let Some(answer) = parse_answer(bytes) else { panic!("{name}: {}", String::from_utf8_lossy(bytes)) };
-    // The API's own parser refuses without a body.
-    if answer.body.is_empty() {
-        return;
-    }
     let json: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("{name}: {e}"));
-    assert!(json["error"]["message"].as_str().is_some_and(|m| !m.is_empty()), "{name}: {json}");
+    for field in ["code", "message", "remedy"] {
+        assert!(json["error"][field].as_str().is_some_and(|s| !s.is_empty()), "{name}: {json}");
+    }
+}
+
+#[test]
+fn a_bad_request_behind_a_good_one_is_refused_with_the_same_json() {
+    let emulator = engines(1);
+    let server = serve_ready(&emulator, "");
+    let good = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    let with = |lines: &str| format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{lines}\r\n").into_bytes();
+    for (name, bad, expected) in [
+        ("NULs", vec![0; 4096], 400),
+        ("high bytes", (128..=255).cycle().take(4096).collect(), 400),
+        ("SSH", b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n".to_vec(), 400),
+        ("HTTP/0.9", b"GET /healthz\r\n\r\n".to_vec(), 400),
+        ("a space before the colon", with("A : b\r\n"), 400),
+        ("an absurd length", with("Content-Length: 99999999999999999999999\r\n"), 400),
+        ("two lengths", with("Content-Length: 1\r\nContent-Length: 2\r\n"), 400),
+        ("a header of 1 MiB", with(&format!("A: {}\r\n", "x".repeat(1 << 20))), 431),
+        ("10,000 header lines", with(&"A: b\r\n".repeat(10_000)), 431),
+        ("a line of 1 MiB", format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1 << 20)).into_bytes(), 431),
+    ] {
+        let mut socket = connect(server.address());
+        socket.write_all(good.as_bytes()).unwrap();
+        assert_eq!(first_status(&mut socket), 200, "{name}");
+        // A server that refuses early may have closed before the last byte.
+        socket.write_all(&bad).ok();
+        let (bytes, closed) = read_all(&mut socket, SOON);
+        // Of the first answer a rest may be left.
+        let at =
+            bytes.windows(9).position(|w| w == b"HTTP/1.1 ").unwrap_or_else(|| panic!("{name}: {bytes:?}"));
+        assert!(closed, "{name}");
+        assert_eq!(status_of(&bytes[at..]), expected, "{name}");
+        assert_one_json_error(name, &bytes[at..]);
+        let answer = parse_answer(&bytes[at..]).unwrap();
+        assert_eq!(answer.header("connection"), Some("close"), "{name}");
+    }
+    assert_eq!(starts(&emulator), 0);
+    assert_healthy(&server);
 }
 
 #[test]

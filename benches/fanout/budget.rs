@@ -15,9 +15,10 @@ const VIEWER_BYTES: i64 = 24 << 10;
 /// The table's first line.
 pub(crate) fn print_header() {
     eprintln!(
-        "{:<14}{:<9}{:>7}{:>7}{:>9}{:>7}{:>9}{:>9}{:>10}{:>21}{:>8}{:>21}{:>8}{:>9}{:>9}{:>9}{:>14}",
+        "{:<14}{:<9}{:<6}{:>7}{:>7}{:>9}{:>7}{:>9}{:>9}{:>10}{:>21}{:>8}{:>21}{:>8}{:>9}{:>9}{:>9}{:>14}",
         "case",
         "side",
+        "tcp",
         "CPU s",
         "core",
         "others",
@@ -36,16 +37,17 @@ pub(crate) fn print_header() {
     );
 }
 
-/// One side's line, and the same as JSON.
-pub(crate) fn print(side: Side, case: &Case, outcome: &Outcome) {
+/// One side's line, with its congestion control, and the same as JSON.
+pub(crate) fn print(side: Side, case: &Case, congestion: &str, outcome: &Outcome) {
     let quantiles = |q: &crate::side::Quantiles| {
         let ms = |us: u64| us as f64 / 1000.0;
         format!("{:.1}/{:.1}/{:.1}", ms(q.p50_us), ms(q.p99_us), ms(q.max_us))
     };
     eprintln!(
-        "{:<14}{:<9}{:>7.2}{:>6.0}%{:>8.0}%{:>6.0}%{:>9.3}{:>9.2}{:>10.2}{:>21}{:>8.0}{:>21}{:>8.1}{:>9}{:>9}{:>9}{:>14}",
+        "{:<14}{:<9}{:<6}{:>7.2}{:>6.0}%{:>8.0}%{:>6.0}%{:>9.3}{:>9.2}{:>10.2}{:>21}{:>8.0}{:>21}{:>8.1}{:>9}{:>9}{:>9}{:>14}",
         case.name,
         side.as_str(),
+        congestion,
         outcome.cpu_s,
         outcome.cpu_share * 100.0,
         outcome.foreign_share * 100.0,
@@ -64,7 +66,7 @@ pub(crate) fn print(side: Side, case: &Case, outcome: &Outcome) {
     );
     let line = serde_json::json!({
         "bench": "fanout", "case": case.name, "side": side.as_str(), "streams": case.streams,
-        "viewers": case.viewers, "rate_bps": case.rate_bps, "outcome": outcome,
+        "viewers": case.viewers, "rate_bps": case.rate_bps, "congestion": congestion, "outcome": outcome,
     });
     println!("{line}");
 }

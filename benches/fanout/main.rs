@@ -8,7 +8,7 @@
 //! ```text
 //! cargo bench --bench fanout                       every load, joins, idle memory
 //! cargo bench --bench fanout -- --case five-thousand --seconds 30
-//! cargo bench --bench fanout -- --only raw --congestion cubic
+//! cargo bench --bench fanout -- --case fat --congestion cubic
 //! cargo bench --bench fanout -- --max-viewers --assert-budget
 //! cargo test --bench fanout                        tiny, the wheel only
 //! ```
@@ -63,7 +63,7 @@ struct Options {
     /// Deny io_uring to our server, as Docker does.
     #[arg(long)]
     no_uring: bool,
-    /// Congestion control of the raw wheel; default is the machine's own.
+    /// Congestion control of both sides; default is the machine's own.
     #[arg(long)]
     congestion: Option<String>,
     /// The server's core.
@@ -92,6 +92,15 @@ impl Options {
 
     fn settle(&self) -> Duration {
         if self.quick { Duration::from_millis(300) } else { Duration::from_secs(3) }
+    }
+
+    /// Of the server's sockets, by name.
+    fn congestion_in_use(&self) -> Result<String> {
+        if let Some(name) = &self.congestion {
+            return Ok(name.clone());
+        }
+        let name = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?;
+        Ok(name.trim().to_owned())
     }
 
     fn sides(&self) -> Vec<Side> {
@@ -147,6 +156,8 @@ enum Part {
         cpu: usize,
         #[arg(long)]
         no_uring: bool,
+        #[arg(long)]
+        congestion: Option<String>,
         #[arg(last = true)]
         command: Vec<String>,
     },
@@ -174,14 +185,15 @@ impl Part {
                     same_visit: Duration::from_micros(same_visit_us),
                 })?;
             }
-            Self::Launch { cpu, no_uring, command } => {
+            Self::Launch { cpu, no_uring, congestion, command } => {
                 use std::os::unix::process::CommandExt;
                 support::process::settle_in(cpu)?;
                 if no_uring {
                     seccomp::deny_uring()?;
                 }
                 let [program, args @ ..] = &command[..] else { bail!("nothing to launch") };
-                bail!(std::process::Command::new(program).args(args).exec());
+                let chosen = congestion.map(|name| ("MILLRACE_VIEWERS_CONGESTION", name));
+                bail!(std::process::Command::new(program).args(args).envs(chosen).exec());
             }
         }
         Ok(())
@@ -224,20 +236,15 @@ fn run(options: &Options) -> Result<usize> {
     }
     let everything = options.cases.is_empty() && !options.max_viewers;
     let wanted = |name: &str| everything || options.cases.iter().any(|case| case == name);
-    let congestion = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?;
-    eprintln!(
-        "server on core {}, engines and viewers on core {}, congestion control {}",
-        options.server_cpu,
-        options.load_cpu,
-        options.congestion.as_deref().unwrap_or(congestion.trim()),
-    );
+    let congestion = options.congestion_in_use()?;
+    eprintln!("server on core {}, engines and viewers on core {}", options.server_cpu, options.load_cpu);
     let mut missed = 0;
     budget::print_header();
     for case in loads.iter().filter(|case| wanted(case.name)) {
         let mut outcomes = Vec::new();
         for side in options.sides() {
             let outcome = side::measure(side, case, options)?;
-            budget::print(side, case, &outcome);
+            budget::print(side, case, &congestion, &outcome);
             outcomes.push((side, outcome));
         }
         missed += budget::judge(case, &outcomes);

@@ -95,6 +95,7 @@ impl Server {
         if options.no_uring {
             args.push("--no-uring".to_owned());
         }
+        args.extend(options.congestion.iter().map(|name| format!("--congestion={name}")));
         args.extend(["--".to_owned(), options.millrace.display().to_string()]);
         let listen = "serve --listen 127.0.0.1:0".split(' ').map(str::to_owned);
         args.extend(listen);

@@ -100,28 +100,49 @@ fn refusals_have_one_shape() {
 }
 
 #[test]
-fn floods_and_garbage_end_the_connection_and_nothing_else() {
+fn floods_and_garbage_are_refused_in_the_same_shape_and_end_nothing_but_their_connection() {
     let (server, _shard) = server();
     let many: String = (0..2_000).map(|i| format!("X-{i}: y\r\n")).collect();
-    let cases: [(&str, Vec<u8>); 6] = [
-        ("many headers", format!("GET / HTTP/1.1\r\n{many}\r\n").into_bytes()),
-        ("one endless header", [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'y'; 200_000]].concat()),
-        ("an endless path", [b"GET /".as_slice(), &vec![b'y'; 200_000]].concat()),
-        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(50)),
-        ("zeros", vec![0; 100_000]),
-        ("two lengths", b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_vec()),
+    let cases: [(&str, Vec<u8>, u16, &str); 7] = [
+        ("many headers", format!("GET / HTTP/1.1\r\n{many}\r\n").into_bytes(), 431, "head_too_large"),
+        (
+            "one endless header",
+            [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'y'; 200_000]].concat(),
+            431,
+            "head_too_large",
+        ),
+        ("an endless path", [b"GET /".as_slice(), &vec![b'y'; 200_000]].concat(), 431, "head_too_large"),
+        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".repeat(50), 400, "bad_request"),
+        ("zeros", vec![0; 100_000], 400, "bad_request"),
+        ("words", b"EHLO a\r\nMAIL FROM:<a@b>\r\n\r\n".to_vec(), 400, "bad_request"),
+        (
+            "two lengths",
+            b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_vec(),
+            400,
+            "bad_request",
+        ),
     ];
-    for (name, bytes) in cases {
-        let read = bytes.len().min(16 << 10);
-        let mut client = server.connect(&bytes[..read]);
-        // The peer may close before it has seen everything.
-        client.write_all(&bytes[read..]).ok();
-        let mut reader = Reader::new(client);
-        if let Some(answer) = reader.try_answer(true) {
-            assert!((400..=499).contains(&answer.status), "{name}: {answer:?}");
+    let good = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (name, bad, status, code) in cases {
+        // First on its connection, behind an answered request, and pipelined.
+        for (before, wait) in [(&b""[..], false), (good, true), (good, false), (&good.repeat(20), false)] {
+            let bytes = if wait { before.to_vec() } else { [before, &bad].concat() };
+            let read = bytes.len().min(16 << 10);
+            let mut client = server.connect(&bytes[..read]);
+            client.write_all(&bytes[read..]).ok();
+            let mut reader = Reader::new(client);
+            for _ in 0..before.len() / good.len() {
+                assert_eq!(reader.answer().status, 200, "{name}");
+            }
+            if wait {
+                reader.socket.write_all(&bad).ok();
+            }
+            let answer = reader.try_answer(true).unwrap_or_else(|| panic!("{name}: no answer"));
+            assert_eq!((answer.status, answer.problem().as_str()), (status, code), "{name}");
+            assert_eq!(answer.header("connection"), Some("close"), "{name}");
+            assert!(reader.is_closed(), "{name}");
+            assert_eq!(server.get("/healthz").status, 200, "{name}");
         }
-        assert!(reader.is_closed(), "{name}");
-        assert_eq!(server.get("/healthz").status, 200, "{name}");
     }
     server.stop();
 }

@@ -49,6 +49,8 @@ pub struct ViewerConfig {
     pub send_buffer: u32,
     /// `TCP_NOTSENT_LOWAT` of each connection, in bytes.
     pub unsent_limit: u32,
+    /// `TCP_CONGESTION` of each connection; none is the kernel's default.
+    pub congestion: Option<String>,
 }
 
 impl Default for StreamConfig {
@@ -73,7 +75,10 @@ impl Default for ViewerConfig {
             max_laps: 5,
             max_viewers: 20_000,
             send_buffer: 256 << 10,
-            unsent_limit: 128 << 10,
+            // The most with which a viewer that stalls alone takes 64 KiB: the
+            // kernel queues in pieces of up to that, and looks in between.
+            unsent_limit: 32 << 10,
+            congestion: None,
         }
     }
 }

@@ -64,6 +64,15 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The kernel does not offer this congestion control to the process.
+    #[error("cannot use congestion control {name}")]
+    Congestion {
+        /// Its name.
+        name: String,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The process has no descriptors or memory left for a shard.
     #[error("cannot make a shard")]
     Shard(#[source] std::io::Error),
@@ -97,14 +106,14 @@ pub struct ShardSeed {
 /// Binds one listener per shard and makes their mailboxes.
 ///
 /// # Errors
-/// When the address is taken or the process lacks descriptors.
+/// When the address is taken, the process lacks descriptors, or the kernel
+/// does not offer the congestion control.
 pub fn prepare(config: Config, shards: u16, control: Mailbox<FromShard>) -> Result<Prepared, StartError> {
     let mut address = config.listen;
     let totals = Arc::new(Totals::default());
     let (mut mailboxes, mut peers, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..shards {
-        let listener = listen(address, &config)
-            .map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let listener = listen(address, &config)?;
         address = local_address(&listener).map_err(StartError::Shard)?;
         let bell = Doorbell::new().map_err(StartError::Shard)?;
         let (to_shard, orders) = mailbox(CONTROL_MAIL, &bell);
@@ -130,7 +139,20 @@ pub fn prepare(config: Config, shards: u16, control: Mailbox<FromShard>) -> Resu
 }
 
 /// A listener whose options its connections inherit.
-fn listen(address: SocketAddr, config: &Config) -> std::io::Result<OwnedFd> {
+fn listen(address: SocketAddr, config: &Config) -> Result<OwnedFd, StartError> {
+    let failed = |source| StartError::Listen { address: config.listen, source };
+    let socket = socket(address, config).map_err(failed)?;
+    // Here and not on each connection: to change it there doubles the CPU time.
+    if let Some(name) = &config.viewer.congestion {
+        sockopt::set_tcp_congestion(&socket, name)
+            .map_err(|source| StartError::Congestion { name: name.clone(), source: source.into() })?;
+    }
+    rustix::net::bind(&socket, &address).map_err(|e| failed(e.into()))?;
+    rustix::net::listen(&socket, BACKLOG).map_err(|e| failed(e.into()))?;
+    Ok(socket)
+}
+
+fn socket(address: SocketAddr, config: &Config) -> std::io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -141,8 +163,6 @@ fn listen(address: SocketAddr, config: &Config) -> std::io::Result<OwnedFd> {
     let millis = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
     sockopt::set_tcp_user_timeout(&socket, millis)?;
     SockRef::from(&socket).set_tcp_notsent_lowat(config.viewer.unsent_limit)?;
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
 

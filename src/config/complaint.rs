@@ -6,6 +6,7 @@ use super::{
     keys::{KEYS, variable},
     layers::Origin,
 };
+use crate::congestion;
 
 /// One thing wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,9 @@ pub(crate) enum Complaint {
     /// A variable that nobody reads.
     #[error("{variable} = {given:?}: unknown variable; the nearest is {nearest}")]
     UnknownVariable { variable: String, given: String, nearest: String },
+    /// A value that the kernel does not accept from this process.
+    #[error("{setting}: {refusal} ({at})")]
+    Kernel { setting: String, refusal: congestion::Refusal, at: Origin },
     /// Two values that are each allowed but not together.
     #[error("{left} ({left_at}) and {right} ({right_at}): {rule}")]
     Conflict { left: String, left_at: Origin, right: String, right_at: Origin, rule: &'static str },

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 use millrace_control::DockerUri;
 use millrace_dataplane::{StreamConfig, ViewerConfig};
 
-use super::kinds::{Bytes, Cores, EngineUrl, Given, Kind, LogFormat};
+use super::kinds::{Bytes, Congestion, Cores, EngineUrl, Given, Kind, LogFormat};
 
 /// One setting.
 pub(crate) struct Key<K: Kind> {
@@ -103,6 +103,7 @@ pub(crate) const KEYS: &[&dyn AnyKey] = &[
     &MAX_VIEWERS,
     &SEND_BUFFER,
     &UNSENT_LIMIT,
+    &CONGESTION,
 ];
 
 pub(crate) const LISTEN: Key<SocketAddr> = Key {
@@ -269,7 +270,17 @@ pub(crate) const SEND_BUFFER: Key<Bytes> = Key {
 pub(crate) const UNSENT_LIMIT: Key<Bytes> = Key {
     path: "viewers.unsent_limit",
     about: "How much of it may wait unsent before a connection counts as full\n\
-            (TCP_NOTSENT_LOWAT). At most viewers.send_buffer.",
+            (TCP_NOTSENT_LOWAT), and so nearly all that a stalled viewer holds.\n\
+            At most viewers.send_buffer.",
     range: size(4 << 10, 16 << 20),
     default: || Bytes(ViewerConfig::default().unsent_limit.into()),
+};
+
+pub(crate) const CONGESTION: Key<Congestion> = Key {
+    path: "viewers.congestion",
+    about: "The kernel's congestion control for each connection (TCP_CONGESTION).\n\
+            net.ipv4.tcp_available_congestion_control lists what it offers, and\n\
+            net.ipv4.tcp_allowed_congestion_control what of that to others than root.",
+    range: (),
+    default: || Congestion(ViewerConfig::default().congestion),
 };

@@ -232,6 +232,35 @@ impl Kind for LogFormat {
     }
 }
 
+/// A congestion control by name, or none; whether the kernel offers it is for
+/// the kernel to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Congestion(pub(crate) Option<String>);
+
+impl Congestion {
+    /// The kernel's `TCP_CA_NAME_MAX`, with its final zero.
+    const NAME_MAX: usize = 16;
+}
+
+impl Kind for Congestion {
+    type Range = ();
+
+    fn read(given: &Given, (): &()) -> Option<Self> {
+        let name = given.text()?;
+        let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let fits = name.len() < Self::NAME_MAX && name.chars().all(sound);
+        fits.then(|| Self((!name.is_empty()).then(|| name.to_owned())))
+    }
+
+    fn allowed((): &()) -> String {
+        "a name that the kernel offers, such as \"cubic\" or \"bbr\", or \"\" for its default".into()
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(self.0.as_deref().unwrap_or_default())
+    }
+}
+
 /// The cores that shards run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cores {

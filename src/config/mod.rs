@@ -20,6 +20,7 @@ use std::{
 use millrace_control::DockerUri;
 use millrace_dataplane::{StreamConfig, ViewerConfig};
 
+use crate::congestion;
 use complaint::Complaint;
 pub(crate) use complaint::Complaints;
 pub(crate) use fleet::DockerHost;
@@ -164,6 +165,7 @@ impl Config {
         let mut settings = Settings::read(&layers, DockerHost::of(docker_host), &mut complaints);
         choose_fleet(&mut settings.engines, &mut layers);
         cross_check(&settings, &layers, &mut complaints);
+        ask_kernel(&settings.viewers, &layers, &mut complaints);
         if complaints.is_empty() {
             Ok(Self { settings, predecessor, layers })
         } else {
@@ -207,6 +209,7 @@ impl Settings {
                 max_viewers: layers.get(&keys::MAX_VIEWERS, complaints),
                 send_buffer: socket_size(layers.get(&keys::SEND_BUFFER, complaints)),
                 unsent_limit: socket_size(layers.get(&keys::UNSENT_LIMIT, complaints)),
+                congestion: layers.get(&keys::CONGESTION, complaints).0,
             },
         }
     }
@@ -259,6 +262,18 @@ fn cross_check(settings: &Settings, layers: &Layers, complaints: &mut Vec<Compla
     }
 }
 
+/// What only the kernel can tell.
+fn ask_kernel(viewers: &ViewerConfig, layers: &Layers, complaints: &mut Vec<Complaint>) {
+    if let Some(refusal) = viewers.congestion.as_deref().and_then(congestion::refusal) {
+        let path = "viewers.congestion";
+        complaints.push(Complaint::Kernel {
+            setting: format!("{path} = {}", print::effective(layers, path)),
+            refusal,
+            at: layers.strongest(path).1,
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -289,6 +304,8 @@ mod tests {
         ("viewers.max", "1"),
         ("viewers.send_buffer", "16MiB"),
         ("viewers.unsent_limit", "4KiB"),
+        // Every kernel with TCP has it.
+        ("viewers.congestion", "reno"),
     ];
 
     fn with(path: &str, value: &str) -> Result<Config, Complaints> {

@@ -18,7 +18,7 @@ use axum::{
 use millrace_boundary::Monotonic;
 
 use crate::{connection::Arrival, metrics, state::Shared};
-use problem::Problem;
+pub(crate) use problem::Problem;
 
 /// No call takes more; a larger body is refused before it is read.
 const BODY: usize = 64 << 10;

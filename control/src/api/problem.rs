@@ -5,25 +5,27 @@ use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde_json::{Value, json};
+
+use crate::connection::HEAD;
 
 /// Characters of a foreign path or method that are repeated in a message.
 const QUOTED: usize = 120;
 
 /// Why a request is refused, and what its sender can do.
 #[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) status: StatusCode,
+pub(crate) struct Problem {
+    pub(crate) status: StatusCode,
     /// For programs: `snake_case`, never changed.
-    pub(super) code: &'static str,
+    pub(crate) code: &'static str,
     /// For people.
-    pub(super) message: String,
+    pub(crate) message: String,
     /// What helps.
-    pub(super) remedy: &'static str,
+    pub(crate) remedy: &'static str,
 }
 
 impl Problem {
-    pub(super) fn no_such_path(path: &str) -> Self {
+    pub(crate) fn no_such_path(path: &str) -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
             code: "not_found",
@@ -32,7 +34,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn no_such_engine(id: &str) -> Self {
+    pub(crate) fn no_such_engine(id: &str) -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
             code: "engine_not_found",
@@ -41,7 +43,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn wrong_method(method: &Method) -> Self {
+    pub(crate) fn wrong_method(method: &Method) -> Self {
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
             code: "method_not_allowed",
@@ -50,7 +52,7 @@ impl Problem {
         }
     }
 
-    pub(super) fn body_too_large(limit: usize) -> Self {
+    pub(crate) fn body_too_large(limit: usize) -> Self {
         Self {
             status: StatusCode::PAYLOAD_TOO_LARGE,
             code: "body_too_large",
@@ -59,7 +61,33 @@ impl Problem {
         }
     }
 
-    pub(super) fn unavailable(code: &'static str, message: String, remedy: &'static str) -> Self {
+    /// For a head that hyper refuses itself, with the status that it chose.
+    pub(crate) fn unparsable(status: StatusCode) -> Self {
+        let (code, message, remedy) = match status {
+            StatusCode::URI_TOO_LONG => {
+                ("uri_too_long", "the address is too long".to_owned(), "send a shorter address")
+            }
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+                "head_too_large",
+                format!("the head is longer than {} KiB, or has more than 100 headers", HEAD >> 10),
+                "send fewer or shorter headers, and a shorter address",
+            ),
+            _ => (
+                "bad_request",
+                "the request is not HTTP, or not as this server understands it".to_owned(),
+                "send a plain HTTP/1.1 request",
+            ),
+        };
+        Self { status, code, message, remedy }
+    }
+
+    pub(crate) fn too_many_connections(limit: usize) -> Self {
+        let message = format!("{limit} API connections are open");
+        let remedy = "close idle connections, or try again in a few seconds";
+        Self::unavailable("too_many_connections", message, remedy)
+    }
+
+    pub(crate) fn unavailable(code: &'static str, message: String, remedy: &'static str) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, code, message, remedy }
     }
 }
@@ -68,11 +96,29 @@ fn quoted(foreign: &str) -> String {
     foreign.chars().take(QUOTED).collect()
 }
 
+impl Problem {
+    fn body(&self) -> Value {
+        json!({ "error": { "code": self.code, "message": self.message, "remedy": self.remedy } })
+    }
+
+    /// The whole answer, for where there is no hyper to write it; the
+    /// connection closes after it. `retry_after` is in seconds.
+    pub(crate) fn to_bytes(&self, retry_after: Option<u32>) -> Vec<u8> {
+        let body = self.body().to_string();
+        let retry = retry_after.map_or_else(String::new, |seconds| format!("Retry-After: {seconds}\r\n"));
+        format!(
+            "HTTP/1.1 {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Access-Control-Allow-Origin: *\r\nCache-Control: no-store\r\n\
+             X-Content-Type-Options: nosniff\r\n{retry}Connection: close\r\n\r\n{body}",
+            self.status,
+            body.len()
+        )
+        .into_bytes()
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({
-            "error": { "code": self.code, "message": self.message, "remedy": self.remedy }
-        });
-        (self.status, Json(body)).into_response()
+        (self.status, Json(self.body())).into_response()
     }
 }

@@ -1,6 +1,7 @@
 //! Connections that shards handed over.
 
 mod io;
+mod wordless;
 
 use std::{
     io::{Read, Write},
@@ -14,13 +15,15 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use millrace_boundary::HandedConnection;
 use tokio::{net::TcpStream, task::JoinSet};
 
+use crate::api::Problem;
 use io::Guarded;
+use wordless::Worded;
 
 /// Connections at once. An API client holds one or two; each costs up to a
 /// buffer of [`HEAD`] and a descriptor.
 const LIMIT: usize = 1_024;
 /// Longest request head; shards hand over at most 16 KiB of it.
-const HEAD: usize = 32 << 10;
+pub(crate) const HEAD: usize = 32 << 10;
 
 /// Whether a request is the one for which its connection was handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +96,7 @@ async fn serve(io: Guarded, peer: SocketAddr, router: Router) {
         .half_close(true)
         // `Guarded` keeps the time, of idle connections too.
         .header_read_timeout(None)
-        .serve_connection(TokioIo::new(io), service)
+        .serve_connection(TokioIo::new(Worded::new(io)), service)
         .await;
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "API connection ended");
@@ -103,21 +106,12 @@ async fn serve(io: Guarded, peer: SocketAddr, router: Router) {
 /// Says why and closes. The socket's buffer is empty, so nothing waits; what
 /// does not fit is lost with the connection.
 fn refuse(mut socket: StdStream) {
-    const BODY: &str = concat!(
-        r#"{"error":{"code":"too_many_connections","message":"1024 API connections are open","#,
-        r#""remedy":"close idle connections, or try again in a few seconds"}}"#
-    );
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
-         Access-Control-Allow-Origin: *\r\nRetry-After: 5\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n{BODY}",
-        BODY.len()
-    );
+    let answer = Problem::too_many_connections(LIMIT).to_bytes(Some(5));
     if socket.set_nonblocking(true).is_ok() {
         // A close with unread bytes is a reset, and would overtake the answer.
         let mut scrap = [0u8; 4 << 10];
         (0..16).any(|_| !matches!(socket.read(&mut scrap), Ok(1..)));
-        socket.write_all(answer.as_bytes()).ok();
+        socket.write_all(&answer).ok();
         socket.shutdown(std::net::Shutdown::Write).ok();
     }
 }

@@ -1,8 +1,11 @@
 //! Segments written to many viewers without a copy.
 
+mod arrivals;
 mod interest;
+mod slots;
 mod viewer;
 mod wheel;
 
+pub(crate) use arrivals::Arrival;
 pub(crate) use interest::Interest;
-pub(crate) use wheel::{Arrival, Fanout};
+pub(crate) use wheel::Fanout;

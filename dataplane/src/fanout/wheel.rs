@@ -8,8 +8,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    ops::Range,
-    os::fd::OwnedFd,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -22,33 +20,15 @@ use static_assertions::assert_not_impl_any;
 
 use super::{
     interest::Interest,
+    slots::{Circle, Slots, Spot},
     viewer::{Terms, Viewer, Visit},
 };
 use crate::{
-    context::{Context, Permit},
+    context::Context,
     http::response::Refusal,
-    inbox::current,
-    stream::{ContentKey, Ended, Seat, SessionId, Stream},
+    stream::{ContentKey, Ended, SessionId, Stream},
 };
 
-/// Between two ticks.
-const TICK: Duration = Duration::from_millis(5);
-/// How many turns are in a second.
-const TURNS_A_SECOND: u64 = 200;
-/// Turns of the longest circle.
-const TURNS: usize = 32;
-/// The circles: slots of each, and so turns between two visits of a viewer.
-const CIRCLES: [Range<usize>; 3] = [0..TURNS, TURNS..TURNS + 16, TURNS + 16..TURNS + 24];
-/// All slots.
-const SLOTS: usize = TURNS + 24;
-/// The longest time between two visits.
-const PERIOD: Duration = Duration::from_millis(5 * TURNS as u64);
-/// A visit of more than this belongs into a shorter circle: with the default
-/// send buffer a larger one is cut short and waits for room.
-const VISIT_GOAL: u64 = 224 << 10;
-/// Viewers that fill a slot before another one is used: about a
-/// millisecond of sends, well below a turn.
-const SLOT_VIEWERS: usize = 64;
 /// Visits in one step, between which the shard looks at its other work.
 const STEP: usize = 64;
 /// Visits in one step to those that catch up: each may send 256 KiB.
@@ -56,64 +36,37 @@ const CATCH_UP_STEP: usize = 16;
 /// News taken in one step.
 const NEWS: usize = 256;
 
-/// A viewer that has just asked.
-pub(crate) struct Arrival {
-    /// The connection, non-blocking.
-    pub(crate) socket: OwnedFd,
-    /// Its place in the count of all viewers.
-    pub(crate) permit: Permit,
-    /// When the request was whole.
-    pub(crate) asked: Monotonic,
-}
-
 /// The viewers of one shard.
 pub(crate) struct Fanout {
-    context: Rc<Context>,
-    interest: Rc<Interest>,
-    viewers: Slab<Entry>,
-    generation: u32,
-    slots: Vec<Vec<usize>>,
+    pub(super) context: Rc<Context>,
+    pub(super) interest: Rc<Interest>,
+    pub(super) viewers: Slab<Entry>,
+    pub(super) generation: u32,
+    slots: Slots,
     /// Visits beside those of the slots: more to send, or room again.
-    due: VecDeque<usize>,
+    pub(super) due: VecDeque<usize>,
     /// Viewers of streams that have nothing to join yet.
-    waiting: HashMap<SessionId, (Arc<Stream>, Vec<usize>)>,
+    pub(super) waiting: HashMap<SessionId, (Arc<Stream>, Vec<usize>)>,
     /// Viewers whose content's owner is being asked.
-    asking: HashMap<ContentKey, Vec<usize>>,
+    pub(super) asking: HashMap<ContentKey, Vec<usize>>,
     closing: Vec<usize>,
-    turn: Turn,
     metrics: Metrics,
 }
 
 assert_not_impl_any!(Fanout: Send, Sync);
 
-struct Entry {
-    viewer: Viewer,
-    generation: u32,
-    /// Slot and place in it, once it is being sent to.
-    slot: Option<(usize, usize)>,
+/// A viewer, and what the wheel knows of it.
+pub(super) struct Entry {
+    pub(super) viewer: Viewer,
+    pub(super) generation: u32,
+    /// Where in the slots, once it is being sent to.
+    pub(super) spot: Option<Spot>,
     /// Its stream was live when it asked.
-    warm: bool,
+    pub(super) warm: bool,
     /// Has a slot, and has not been sent anything.
-    unserved: bool,
+    pub(super) unserved: bool,
     /// Already in `due`.
-    queued: bool,
-}
-
-/// Where the wheel is.
-struct Turn {
-    number: usize,
-    circle: usize,
-    next: usize,
-    due_at: Monotonic,
-    open: bool,
-}
-
-impl Turn {
-    /// The slot of `circle` that the turn `ahead` of this one visits.
-    fn slot(&self, circle: usize, ahead: usize) -> usize {
-        let Range { start, end } = CIRCLES[circle];
-        start + (self.number + ahead) % (end - start)
-    }
+    pub(super) queued: bool,
 }
 
 /// What control is told of.
@@ -134,12 +87,11 @@ impl Fanout {
             interest,
             viewers: Slab::new(),
             generation: 0,
-            slots: vec![Vec::new(); SLOTS],
+            slots: Slots::new(now),
             due: VecDeque::new(),
             waiting: HashMap::new(),
             asking: HashMap::new(),
             closing: Vec::new(),
-            turn: Turn { number: 0, circle: 0, next: 0, due_at: now, open: false },
             metrics: Metrics {
                 lateness_us: latency_histogram(),
                 warm_join_us: latency_histogram(),
@@ -158,93 +110,9 @@ impl Fanout {
         self.viewers.len()
     }
 
-    /// Viewers that wait for a first byte.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.values().map(|(_, v)| v.len()).sum::<usize>()
-            + self.asking.values().map(Vec::len).sum::<usize>()
-    }
-
     /// Viewers being sent to.
     pub(crate) fn sending(&self) -> usize {
-        self.slots.iter().map(Vec::len).sum()
-    }
-
-    /// Takes a viewer of a stream that is known.
-    pub(crate) fn seat(&mut self, arrival: Arrival, seat: Seat, now: Monotonic) {
-        let Some(key) = self.insert(arrival) else { return };
-        self.place(key, seat, now, true);
-    }
-
-    /// Takes a viewer whose content's owner is being asked; says whether it is
-    /// the first one.
-    pub(crate) fn ask(&mut self, arrival: Arrival, content: &ContentKey) -> bool {
-        let Some(key) = self.insert(arrival) else { return false };
-        let asking = self.asking.entry(content.clone()).or_default();
-        asking.push(key);
-        asking.len() == 1
-    }
-
-    /// The owner has answered.
-    pub(crate) fn answered(&mut self, content: &ContentKey, outcome: &Result<Seat, Ended>, now: Monotonic) {
-        for key in self.asking.remove(content).unwrap_or_default() {
-            let seat = outcome.as_ref().map_err(Clone::clone).and_then(|held| {
-                let stream = current(held.stream());
-                stream.enter().ok_or_else(|| ended_of(&stream))
-            });
-            match seat {
-                Ok(seat) => self.place(key, seat, now, false),
-                Err(ended) => self.refuse(key, &ended, now),
-            }
-        }
-    }
-
-    fn insert(&mut self, arrival: Arrival) -> Option<usize> {
-        self.generation = self.generation.wrapping_add(1);
-        let entry = Entry {
-            viewer: Viewer::new(arrival.socket, arrival.permit, arrival.asked),
-            generation: self.generation,
-            slot: None,
-            warm: false,
-            unserved: false,
-            queued: false,
-        };
-        let key = self.viewers.insert(entry);
-        let entry = &self.viewers[key];
-        let token = token(key, entry.generation);
-        if self.interest.add(std::os::fd::AsFd::as_fd(entry.viewer.socket()), token).is_err() {
-            self.viewers.remove(key);
-            return None;
-        }
-        Some(key)
-    }
-
-    /// Gives a seated viewer its first bytes, or lets it wait for them.
-    fn place(&mut self, key: usize, seat: Seat, now: Monotonic, warm: bool) {
-        let stream = Arc::clone(seat.stream());
-        let Some(entry) = self.viewers.get_mut(key) else { return };
-        entry.viewer.seat = Some(seat);
-        if entry.viewer.join(&self.context.config.viewer) {
-            entry.warm = warm;
-            self.begin(key, now);
-        } else {
-            let session = stream.session();
-            self.waiting.entry(session).or_insert_with(|| (stream, Vec::new())).1.push(key);
-        }
-    }
-
-    /// The viewer has joined: it has a slot from now on. On a warm stream it is
-    /// sent to at once; a crowd that waited for a cold one is served in steps.
-    fn begin(&mut self, key: usize, now: Monotonic) {
-        self.enter_slot(key, self.suitable_circle(key));
-        let entry = &mut self.viewers[key];
-        entry.unserved = true;
-        entry.queued = !entry.warm;
-        self.context.count(|c| c.viewers_started += 1);
-        if self.viewers[key].warm {
-            self.visit(key, now);
-        } else {
-            self.due.push_back(key);
-        }
+        self.slots.len()
     }
 
     fn note_first_byte(&mut self, warm: bool, asked: Monotonic) {
@@ -254,40 +122,30 @@ impl Fanout {
     }
 
     /// The circle in which a visit of a viewer's stream is not cut short.
-    fn suitable_circle(&self, key: usize) -> usize {
+    pub(super) fn suitable_circle(&self, key: usize) -> Circle {
         let seat = self.viewers.get(key).and_then(|e| e.viewer.seat.as_ref());
-        let bytes_a_turn = seat.map_or(0, |s| s.stream().window().rate_bps() / 8 / TURNS_A_SECOND);
-        let fits = |slots: &Range<usize>| bytes_a_turn * slots.len() as u64 <= VISIT_GOAL;
-        CIRCLES.iter().position(fits).unwrap_or(CIRCLES.len() - 1)
+        Circle::suitable(seat.map_or(0, |s| s.stream().window().rate_bps()))
     }
 
-    /// The slot of `circle` with the fewest viewers; of those, the farthest
-    /// from its turn. Only as many slots are used as there are viewers for: a
-    /// turn for a single viewer costs more than sending to it.
-    fn lightest_slot(&self, circle: usize) -> usize {
-        let slots = CIRCLES[circle].len();
-        let used = (self.viewers.len() / SLOT_VIEWERS).next_power_of_two().min(slots);
-        (1..=slots)
-            .rev()
-            .map(|ahead| self.turn.slot(circle, ahead))
-            .filter(|slot| (slot - CIRCLES[circle].start).is_multiple_of(slots / used))
-            .min_by_key(|&slot| self.slots[slot].len())
-            .unwrap_or(0)
-    }
-
-    fn enter_slot(&mut self, key: usize, circle: usize) {
-        let slot = self.lightest_slot(circle);
+    pub(super) fn enter_slot(&mut self, key: usize, circle: Circle) {
+        let viewers = self.viewers.len();
         if let Some(entry) = self.viewers.get_mut(key) {
-            entry.slot = Some((slot, self.slots[slot].len()));
-            self.slots[slot].push(key);
+            entry.spot = Some(self.slots.enter(key, circle, viewers));
+        }
+    }
+
+    fn leave_slot(&mut self, key: usize) {
+        let Some(spot) = self.viewers.get_mut(key).and_then(|e| e.spot.take()) else { return };
+        if let Some(moved) = self.slots.leave(spot) {
+            self.viewers[moved].spot = Some(spot);
         }
     }
 
     /// A visit was cut short: a shorter circle may suit the viewer better.
     fn reconsider_slot(&mut self, key: usize) {
-        let Some((slot, _)) = self.viewers.get(key).and_then(|e| e.slot) else { return };
+        let Some(spot) = self.viewers.get(key).and_then(|e| e.spot) else { return };
         let circle = self.suitable_circle(key);
-        if !CIRCLES[circle].contains(&slot) {
+        if !circle.contains(spot) {
             self.leave_slot(key);
             self.enter_slot(key, circle);
         }
@@ -295,19 +153,16 @@ impl Fanout {
 
     /// When there is something to do next.
     pub(crate) fn next_turn(&self) -> Monotonic {
-        if !self.waiting.is_empty() || !self.closing.is_empty() {
-            return self.turn.due_at;
+        if self.waiting.is_empty() && self.closing.is_empty() {
+            self.slots.next_busy()
+        } else {
+            self.slots.due_at()
         }
-        let somebody = |ahead: usize| {
-            (0..CIRCLES.len()).any(|circle| !self.slots[self.turn.slot(circle, ahead)].is_empty())
-        };
-        let empty = (0u32..).zip(0..TURNS).find(|&(_, ahead)| somebody(ahead));
-        self.turn.due_at + empty.map_or(PERIOD, |(turns, _)| TICK * turns)
     }
 
     /// The wheel stood still because there was nobody; it goes on from now.
     pub(crate) fn resume(&mut self, now: Monotonic) {
-        self.turn.due_at = now;
+        self.slots.resume(now);
     }
 
     /// Does a part of what is due; says whether there is more of it.
@@ -315,35 +170,25 @@ impl Fanout {
     /// The slot whose turn it is comes first: viewers that catch up, of which
     /// there may be a crowd, get what time is left before the next turn.
     pub(crate) fn step(&mut self, now: Monotonic) -> bool {
-        if !self.turn.open {
-            if now < self.turn.due_at {
+        if !self.slots.is_open() {
+            if now < self.slots.due_at() {
                 return self.catch_up(now);
             }
-            self.turn.open = true;
-            (self.turn.circle, self.turn.next) = (0, 0);
+            let is_first = self.slots.open();
             self.start_waiting(now);
-            if self.turn.number == 0 {
+            if is_first {
                 self.close_finished(now);
             }
         }
         for _ in 0..STEP {
-            let slot = self.turn.slot(self.turn.circle, 0);
-            let Some(&key) = self.slots[slot].get(self.turn.next) else {
-                (self.turn.circle, self.turn.next) = (self.turn.circle + 1, 0);
-                if self.turn.circle == CIRCLES.len() {
-                    self.finish_turn(now);
-                    return true;
-                }
-                continue;
+            let Some(key) = self.slots.current() else {
+                self.slots.close(now);
+                break;
             };
-            let late = Monotonic::now().since(self.turn.due_at);
+            let late = Monotonic::now().since(self.slots.due_at());
             self.metrics.lateness_us.saturating_record(micros(late).max(1));
-            let before = self.slots[slot].len();
             self.visit(key, now);
-            // A viewer that ended was replaced by the last one of the slot.
-            if self.slots[slot].len() == before {
-                self.turn.next += 1;
-            }
+            self.slots.pass(key);
         }
         true
     }
@@ -360,18 +205,7 @@ impl Fanout {
         true
     }
 
-    fn finish_turn(&mut self, now: Monotonic) {
-        self.turn.open = false;
-        self.turn.number = (self.turn.number + 1) % TURNS;
-        self.turn.due_at = self.turn.due_at + TICK;
-        // More than a whole turn behind, catching up would only make sends
-        // small: go on from here, with larger ones.
-        if now.since(self.turn.due_at) > PERIOD {
-            self.turn.due_at = now;
-        }
-    }
-
-    fn visit(&mut self, key: usize, now: Monotonic) {
+    pub(super) fn visit(&mut self, key: usize, now: Monotonic) {
         let Some(entry) = self.viewers.get_mut(key) else { return };
         let laps = entry.viewer.laps();
         let outcome = entry.viewer.visit(&Terms { config: &self.context.config.viewer, now });
@@ -416,7 +250,7 @@ impl Fanout {
                 gone.push(key);
             } else if !entry.viewer.is_closing() {
                 entry.viewer.unblock();
-                if entry.slot.is_some() && !std::mem::replace(&mut entry.queued, true) {
+                if entry.spot.is_some() && !std::mem::replace(&mut entry.queued, true) {
                     self.due.push_back(key);
                 }
             }
@@ -427,44 +261,8 @@ impl Fanout {
         full
     }
 
-    /// Starts those whose stream has begun, refuses those whose stream has
-    /// ended, and moves those whose stream was merged.
-    fn start_waiting(&mut self, now: Monotonic) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let ready: Vec<_> = self
-            .waiting
-            .iter()
-            .filter(|(_, (s, _))| s.ended().is_some() || s.window().has_join())
-            .map(|(session, _)| *session)
-            .collect();
-        for session in ready {
-            let Some((stream, keys)) = self.waiting.remove(&session) else { continue };
-            for key in keys {
-                if let Some(seat) = self.viewers.get_mut(key).and_then(|e| e.viewer.seat.take()) {
-                    self.start_one(key, seat, &stream, now);
-                }
-            }
-        }
-    }
-
-    fn start_one(&mut self, key: usize, seat: Seat, stream: &Arc<Stream>, now: Monotonic) {
-        if stream.merged().is_some() {
-            let into = current(stream);
-            match into.enter() {
-                Some(seat) => self.place(key, seat, now, false),
-                None => self.refuse(key, &ended_of(&into), now),
-            }
-        } else if let Some(ended) = stream.ended().filter(|_| !stream.window().has_join()) {
-            drop(seat);
-            self.refuse(key, ended, now);
-        } else {
-            self.place(key, seat, now, false);
-        }
-    }
-
-    fn refuse(&mut self, key: usize, ended: &Ended, now: Monotonic) {
+    /// Answers a waiting viewer with the reason why it gets nothing.
+    pub(super) fn refuse(&mut self, key: usize, ended: &Ended, now: Monotonic) {
         let Some(entry) = self.viewers.get_mut(key) else { return };
         entry.viewer.refuse(&Refusal::of(ended.cause, &ended.detail), now);
         self.context.count(|c| {
@@ -493,23 +291,15 @@ impl Fanout {
             self.closing.retain(|k| *k != key);
             return;
         }
-        if let Some(seat) = entry.viewer.seat.as_ref().filter(|_| entry.slot.is_none()) {
+        if let Some(seat) = entry.viewer.seat.as_ref().filter(|_| entry.spot.is_none()) {
             let session = seat.stream().session();
             if let Some((_, keys)) = self.waiting.get_mut(&session) {
                 keys.retain(|k| *k != key);
             }
-        } else if entry.slot.is_none() {
+        } else if entry.spot.is_none() {
             self.asking.values_mut().for_each(|keys| keys.retain(|k| *k != key));
         }
         self.context.count(|c| c.viewers_ended[end.index()] += 1);
-    }
-
-    fn leave_slot(&mut self, key: usize) {
-        let Some((slot, index)) = self.viewers.get_mut(key).and_then(|e| e.slot.take()) else { return };
-        self.slots[slot].swap_remove(index);
-        if let Some(&moved) = self.slots[slot].get(index) {
-            self.viewers[moved].slot = Some((slot, index));
-        }
     }
 
     fn close_finished(&mut self, now: Monotonic) {
@@ -562,14 +352,8 @@ impl Fanout {
     }
 }
 
-fn ended_of(stream: &Stream) -> Ended {
-    stream.ended().cloned().unwrap_or_else(|| Ended {
-        cause: Cause::ViewersLeft,
-        detail: "the stream has just ended".to_owned(),
-    })
-}
-
-fn token(key: usize, generation: u32) -> u64 {
+/// What the kernel is given to tell news of a viewer by.
+pub(super) fn token(key: usize, generation: u32) -> u64 {
     (key as u64) << 32 | u64::from(generation)
 }
 
