@@ -11,9 +11,10 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 STATIC_TARGET := $(shell uname -m)-unknown-linux-gnu
 
-# In CI a missing io_uring is a failure, elsewhere a SKIP line.
+# In CI a missing io_uring or Docker is a failure, elsewhere a SKIP line.
 ifeq ($(CI),true)
 export REQUIRE_URING := 1
+export REQUIRE_DOCKER := 1
 endif
 
 .DEFAULT_GOAL := help

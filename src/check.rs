@@ -1,16 +1,20 @@
 //! `check`: what of this machine will hold the server back, and the remedy.
 
-use std::{fmt::Write, fs, net::TcpListener, path::Path, thread};
+use std::{fmt::Write, fs, net::TcpListener, path::Path, thread, time::Duration};
 
 use anyhow::Result;
+use millrace_control::{DockerLook, DockerUri, ENGINE_LABEL, look_at_docker};
 use rustix::process::Resource;
 use serde::Serialize;
 
 use crate::{
     affinity,
-    config::{Cores, EngineUrl, Settings},
+    config::{Cores, DockerHost, EngineUrl, Engines, Settings},
     congestion, engines, limits, probe,
 };
+
+/// For all answers of a Docker daemon that was named.
+const DOCKER_LIMIT: Duration = Duration::from_secs(5);
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -81,7 +85,7 @@ pub(crate) fn examine(settings: &Settings) -> Vec<Finding> {
         tcp_memory(u64::from(settings.viewers.max_viewers) * u64::from(settings.viewers.send_buffer)),
     ];
     findings.extend(settings.server.data_dir.as_deref().map(data_dir));
-    findings.extend(engines_found(&settings.engines.urls));
+    findings.extend(fleet(&settings.engines));
     findings
 }
 
@@ -244,12 +248,72 @@ fn data_dir(dir: &Path) -> Finding {
     }
 }
 
+/// The engines that `serve` would use.
+fn fleet(engines: &Engines) -> Vec<Finding> {
+    let emulated = "emulated ones only; name real ones with --engine http://HOST:PORT or --docker URI";
+    if !engines.urls.is_empty() {
+        return engines_found(&engines.urls);
+    }
+    if engines.emulate != 0 {
+        return vec![Finding::ok("engine", emulated)];
+    }
+    if let Some(uri) = &engines.docker {
+        return docker(uri);
+    }
+    match &engines.docker_host {
+        DockerHost::At(uri) => match look_at_docker(uri, engines::LOOK_LIMIT) {
+            Ok(look) if look.engines + look.unusable.len() > 0 => docker_answers(uri, &look),
+            Ok(look) => vec![
+                Finding::ok("Docker", format!("{uri} runs Docker {} and no engine of ours", look.version)),
+                Finding::ok("engine", emulated),
+            ],
+            Err(error) => vec![
+                Finding::ok("Docker", format!("{uri}: {error}; not needed")),
+                Finding::ok("engine", emulated),
+            ],
+        },
+        DockerHost::Unsupported(uri) => vec![
+            Finding::warn(
+                "Docker",
+                format!("DOCKER_HOST={uri}"),
+                format!("supported is {}", DockerUri::ALLOWED),
+            ),
+            Finding::ok("engine", emulated),
+        ],
+    }
+}
+
+/// A daemon that was named.
+fn docker(uri: &DockerUri) -> Vec<Finding> {
+    match look_at_docker(uri, DOCKER_LIMIT) {
+        Ok(look) => docker_answers(uri, &look),
+        Err(error) => {
+            vec![Finding::fail("Docker", format!("{uri}: {error}"), error.remedy())]
+        }
+    }
+}
+
+fn docker_answers(uri: &DockerUri, look: &DockerLook) -> Vec<Finding> {
+    let (version, engines) = (&look.version, look.engines);
+    let mut findings = vec![Finding::ok("Docker", format!("{uri} runs Docker {version}"))];
+    findings.push(match engines {
+        0 => Finding::warn(
+            "engine",
+            format!("no usable container has the label {ENGINE_LABEL}=true"),
+            format!("start one with docker run --label {ENGINE_LABEL}=true"),
+        ),
+        _ => Finding::ok("engine", format!("{engines} containers have the label {ENGINE_LABEL}=true")),
+    });
+    findings.extend(look.unusable.iter().map(|container| {
+        let found = format!("container {} cannot be used: {}", container.name, container.why);
+        Finding::warn("engine", found, container.remedy)
+    }));
+    findings
+}
+
 /// All at once, so that many dead engines take no longer than one.
 fn engines_found(urls: &[EngineUrl]) -> Vec<Finding> {
     let what = "engine";
-    if urls.is_empty() {
-        return vec![Finding::ok(what, "emulated ones only; name real ones with --engine http://HOST:PORT")];
-    }
     let look = &|url: &EngineUrl| match engines::resolve(url) {
         Err(error) => {
             let found = format!("{:#}", anyhow::Error::from(error));

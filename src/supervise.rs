@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use millrace_boundary::{Doorbell, Driver, FromShard, mailbox};
-use millrace_control::{ControlConfig, FleetConfig};
+use millrace_control::{ControlConfig, FleetConfig, Readiness};
 use millrace_dataplane::{Prepared, ShardSeed};
 use sd_notify::NotifyState;
 use signal_hook::{
@@ -57,7 +57,7 @@ pub(crate) fn serve(config: &Config) -> Result<ExitCode> {
     let settings = &config.settings;
     tell_predecessor(config);
     let cores = affinity::choose(&settings.server.cpus)?;
-    let fleet = engines::fleet(&settings.engines)?;
+    let engines::Chosen { fleet, kind, why } = engines::choose(&settings.engines)?;
     raise_limits();
 
     claim(settings.server.listen)?;
@@ -76,16 +76,9 @@ pub(crate) fn serve(config: &Config) -> Result<ExitCode> {
     let Prepared { address, mailboxes, seeds } = millrace_dataplane::prepare(dataplane, shards, to_control)?;
     let driver = start_shards(seeds, &cores, &ending)?;
 
-    let count = match &fleet {
-        FleetConfig::Fixed(addresses) => addresses.len(),
-        FleetConfig::Emulated(count) => usize::from(*count),
-    };
     let emulated = matches!(fleet, FleetConfig::Emulated(_));
-    if emulated && settings.engines.emulate == 0 {
-        tracing::info!(
-            "no engine is named, so {count} emulated ones play a test picture; \
-             name real ones with --engine http://HOST:PORT"
-        );
+    if let Some(why) = why {
+        tracing::info!("{why}");
     }
     let control = ControlConfig {
         fleet,
@@ -95,9 +88,8 @@ pub(crate) fn serve(config: &Config) -> Result<ExitCode> {
         shards: mailboxes,
         inbox,
     };
-    let ready = |ready: usize| {
-        let kind = if emulated { "emulated" } else { "named" };
-        let engines = format!("{ready} of {count} {kind} ready");
+    let ready = |ready: Readiness| {
+        let engines = format!("{} of {} {kind} ready", ready.engines_ready, ready.engines);
         tracing::info!(
             %address,
             driver = driver.as_str(),

@@ -126,6 +126,14 @@ fn each_mistake_is_named_with_its_value_its_place_and_what_is_allowed() {
             "engines.urls = [\"http://127.0.0.1:6878/ace\"]: not allowed; allowed: at most 500 different URLs",
         ),
         (
+            "a Docker behind TLS",
+            "",
+            &[],
+            &["--docker", "https://10.0.0.1:2376"],
+            "engines.docker = \"https://10.0.0.1:2376\": not allowed; allowed: \"unix:///PATH\" or \"tcp://HOST:PORT\"; \
+             neither TLS",
+        ),
+        (
             "cores twice",
             "",
             &[],
@@ -150,10 +158,10 @@ fn each_mistake_is_named_with_its_value_its_place_and_what_is_allowed() {
         ),
         (
             "a limit beyond its buffer",
-            "[viewers]\nsend_buffer = \"64KiB\"",
+            "[viewers]\nsend_buffer = \"16KiB\"",
             &[],
             &[],
-            "viewers.send_buffer = \"64KiB\" (FILE, line 2) and viewers.unsent_limit = \"128KiB\" (default): \
+            "viewers.send_buffer = \"16KiB\" (FILE, line 2) and viewers.unsent_limit = \"32KiB\" (default): \
              the send buffer must not be smaller than the unsent limit",
         ),
         (
@@ -202,7 +210,7 @@ fn a_missing_file_and_an_unknown_flag_are_errors_of_the_same_kind() {
     for (args, expected) in [
         (&["serve", "--config", "/nonexistent.toml"][..], "/nonexistent.toml: cannot be read: No such file"),
         (&["config", "check", "/nonexistent.toml"], "/nonexistent.toml: cannot be read: No such file"),
-        (&["serve", "--docker", "x"], "unexpected argument '--docker'"),
+        (&["serve", "--dockre", "x"], "unexpected argument '--dockre'"),
         (&["server"], "unrecognized subcommand"),
     ] {
         let output = output(&[], args);

@@ -10,7 +10,7 @@ use rustix::net::sockopt;
 /// Send buffer asked for, in bytes; the kernel doubles it.
 const SEND_BUFFER: usize = 256 << 10;
 /// Bytes a socket may hold unsent.
-static NOT_SENT: u32 = 128 << 10;
+static NOT_SENT: u32 = 32 << 10;
 
 /// Sets what accepted sockets are to inherit.
 pub(crate) fn prepare_listener(listener: &OwnedFd, congestion: Option<&str>) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! All engines: whose turn it is to be probed, and the table made of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use millrace_boundary::{
     EngineEntry, EngineEvidence, EngineId, EngineState, EngineTable, Epoch, Monotonic, Slots,
@@ -21,11 +21,13 @@ const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// Scores change with each start; the table for them alone this often at most.
 const TABLE_PAUSE: Duration = Duration::from_millis(100);
 
-/// One engine and what belongs to it for as long as the process runs.
+/// One engine and what belongs to it for as long as its fleet has it.
 #[derive(Debug)]
 pub(crate) struct Engine {
     /// Who.
     pub(crate) id: EngineId,
+    /// Who for the fleet.
+    identity: Arc<str>,
     /// For people.
     pub(crate) name: Arc<str>,
     /// Where.
@@ -63,7 +65,9 @@ pub(crate) struct StateCounts {
 /// Every engine of the fleet, in order of ids.
 #[derive(Debug)]
 pub(crate) struct Engines {
+    /// Ids rise and none is used twice.
     list: Vec<Engine>,
+    next_id: u32,
     capacity: u32,
     probe_interval: Duration,
     random: Random,
@@ -76,28 +80,11 @@ pub(crate) struct Engines {
 }
 
 impl Engines {
-    /// Engines just found, due to be probed at once.
-    pub(crate) fn new(
-        members: Vec<Member>,
-        capacity: u32,
-        probe_interval: Duration,
-        random: Random,
-        now: Monotonic,
-    ) -> Self {
-        let list = (0u32..)
-            .zip(members)
-            .map(|(id, member)| Engine {
-                id: EngineId(id),
-                name: member.name,
-                address: member.address,
-                life: Life::new(now),
-                slots: Slots::new(capacity),
-                next_probe: now,
-                probing: false,
-            })
-            .collect();
-        let mut engines = Self {
-            list,
+    /// None yet, and no table either: the first one comes with [`Self::adopt`].
+    pub(crate) fn new(capacity: u32, probe_interval: Duration, random: Random, now: Monotonic) -> Self {
+        Self {
+            list: Vec::new(),
+            next_id: 0,
             capacity,
             probe_interval,
             random,
@@ -106,10 +93,47 @@ impl Engines {
             effects: Vec::new(),
             table: Arc::default(),
             table_at: now,
-            turned: true,
-        };
-        engines.refresh(now);
-        engines
+            turned: false,
+        }
+    }
+
+    /// Makes `members` the whole fleet: whoever is new is due to be probed at
+    /// once, whoever is missing is gone for good, and the rest goes on. An
+    /// engine at another address is another engine.
+    pub(crate) fn adopt(&mut self, members: &[Member], now: Monotonic) {
+        let key = |identity: &Arc<str>, address| (Arc::clone(identity), address);
+        let mut wanted: HashMap<_, _> =
+            members.iter().map(|member| (key(&member.identity, member.address), member)).collect();
+        self.list.retain_mut(|engine| match wanted.remove(&key(&engine.identity, engine.address)) {
+            Some(member) => {
+                engine.name = Arc::clone(&member.name);
+                true
+            }
+            None => {
+                let (taken, address) = (engine.slots.taken(), engine.address);
+                tracing::info!(engine = %engine.id, name = %engine.name, %address, taken, "engine left");
+                false
+            }
+        });
+        // In the order of the fleet.
+        for member in members {
+            let is_new = wanted.remove(&key(&member.identity, member.address)).is_some();
+            // Ids are spent after 136 years of one new engine a second.
+            let Some(following) = self.next_id.checked_add(1).filter(|_| is_new) else { continue };
+            let id = EngineId(std::mem::replace(&mut self.next_id, following));
+            tracing::debug!(engine = %id, name = %member.name, address = %member.address, "engine found");
+            self.list.push(Engine {
+                id,
+                identity: Arc::clone(&member.identity),
+                name: Arc::clone(&member.name),
+                address: member.address,
+                life: Life::new(now),
+                slots: Slots::new(self.capacity),
+                next_probe: now,
+                probing: false,
+            });
+        }
+        self.refresh(now);
     }
 
     /// All of them, in order of ids.
@@ -119,7 +143,11 @@ impl Engines {
 
     /// The one with this id.
     pub(crate) fn get(&self, id: EngineId) -> Option<&Engine> {
-        self.list.get(usize::try_from(id.0).ok()?)
+        self.list.get(self.place(id)?)
+    }
+
+    fn place(&self, id: EngineId) -> Option<usize> {
+        self.list.binary_search_by_key(&id, |engine| engine.id).ok()
     }
 
     /// The newest table; its epoch rises by one with each change.
@@ -175,15 +203,16 @@ impl Engines {
         self.list.iter().filter(|e| !e.probing).map(|e| e.next_probe).min()
     }
 
-    /// A probe begun by [`Self::next_due`] is over.
+    /// A probe begun by [`Self::next_due`] is over, of an engine that may have
+    /// left meanwhile.
     pub(crate) fn probed(&mut self, id: EngineId, outcome: Result<Answer, ProbeFailure>, now: Monotonic) {
         self.in_flight = self.in_flight.saturating_sub(1);
         match outcome {
             Ok(_) => self.probes.good += 1,
             Err(_) => self.probes.failed += 1,
         }
-        if let Some(engine) = usize::try_from(id.0).ok().and_then(|i| self.list.get_mut(i)) {
-            engine.probing = false;
+        if let Some(place) = self.place(id) {
+            self.list[place].probing = false;
         }
         self.on(id, Event::Probed(outcome), now);
     }
@@ -205,7 +234,7 @@ impl Engines {
     }
 
     fn on(&mut self, id: EngineId, event: Event, now: Monotonic) {
-        let Some(engine) = usize::try_from(id.0).ok().and_then(|i| self.list.get_mut(i)) else { return };
+        let Some(engine) = self.place(id).and_then(|place| self.list.get_mut(place)) else { return };
         engine.life.on(event, now, &mut self.effects);
         for effect in self.effects.drain(..) {
             match effect {
@@ -244,7 +273,9 @@ impl Engines {
             first_byte: e.life.first_byte().unwrap_or_default(),
         };
         let differs = |e: &Engine, old: &EngineEntry| {
-            old.state != e.life.state()
+            old.id != e.id
+                || old.name != e.name
+                || old.state != e.life.state()
                 || old.start_failures != e.life.penalty(now)
                 || old.first_byte != e.life.first_byte().unwrap_or_default()
         };
@@ -260,103 +291,4 @@ impl Engines {
 }
 
 #[cfg(test)]
-mod tests {
-    use millrace_boundary::Cause;
-
-    use super::*;
-
-    fn at(millis: u64) -> Monotonic {
-        Monotonic(Duration::from_millis(1_000_000 + millis))
-    }
-
-    fn engines(count: u16) -> Engines {
-        let members = (0..count)
-            .map(|i| Member { name: format!("e{i}").into(), address: ([127, 0, 0, 1], 1 + i).into() })
-            .collect();
-        Engines::new(members, 3, Duration::from_secs(5), Random::new(1), at(0))
-    }
-
-    fn good() -> Result<Answer, ProbeFailure> {
-        Ok(Answer { version: "3.2.11".into(), platform: None, connected: None })
-    }
-
-    #[test]
-    fn the_epoch_rises_by_one_with_each_change_and_only_then() {
-        let mut engines = engines(2);
-        assert_eq!(engines.table().epoch, Epoch(1));
-        engines.tick(at(500));
-        assert_eq!(engines.table().epoch, Epoch(1), "nothing changed");
-        engines.probed(EngineId(0), good(), at(600));
-        engines.tick(at(600));
-        assert_eq!(engines.table().epoch, Epoch(2), "a state");
-        let failed = EngineEvidence::StartFailed(Cause::EngineSilent);
-        for (name, millis, evidence, epoch, penalty) in [
-            ("a score waits", 650, Some(failed), 2, 0),
-            ("and comes", 700, None, 3, 1),
-            ("once", 2_000, None, 3, 1),
-            ("and fades", 40_000, None, 4, 0),
-        ] {
-            if let Some(evidence) = evidence {
-                engines.used(EngineId(0), evidence, at(millis));
-            }
-            engines.tick(at(millis));
-            let table = engines.table();
-            assert_eq!((table.epoch.0, table.engines[0].start_failures), (epoch, penalty), "{name}");
-        }
-        let held = engines.table().engines[0].slots.reserve_at(0);
-        engines.tick(at(50_000));
-        assert!(held.is_some() && engines.table().engines[0].slots.taken() == 1, "slots outlive tables");
-    }
-
-    #[test]
-    fn probes_begin_at_once_then_spread_by_a_fifth_and_come_soon_after_a_failed_start() {
-        let mut engines = engines(100);
-        let due = |engines: &mut Engines, now| std::iter::from_fn(|| engines.next_due(now)).count();
-        assert_eq!(due(&mut engines, at(0)), 100);
-        assert_eq!(due(&mut engines, at(60_000)), 0, "never two probes of one engine");
-        for id in 0..100 {
-            engines.probed(EngineId(id), good(), at(10));
-        }
-        assert_eq!(due(&mut engines, at(3_999)), 0);
-        let early = due(&mut engines, at(5_000));
-        assert!((25..75).contains(&early), "{early} of 100 within the middle");
-        assert_eq!(early + due(&mut engines, at(6_000)), 100);
-        for id in 0..100 {
-            engines.probed(EngineId(id), good(), at(6_000));
-        }
-        engines.used(EngineId(7), EngineEvidence::StartFailed(Cause::EngineSilent), at(6_100));
-        assert_eq!(engines.next_probe_at(), Some(at(7_000)), "a second after the last");
-    }
-
-    #[test]
-    fn an_engine_on_trial_has_room_for_one_stream_more() {
-        let mut engines = engines(1);
-        let id = EngineId(0);
-        engines.probed(id, good(), at(0));
-        let playing = engines.all()[0].slots.reserve_at(0).unwrap();
-        for _ in 0..3 {
-            engines.used(id, EngineEvidence::StartFailed(Cause::EngineSilent), at(1));
-        }
-        engines.tick(at(1));
-        assert!(engines.table().pick(&[]).is_err());
-        engines.tick(at(10_001));
-        let table = Arc::clone(engines.table());
-        let (_, trial) = table.pick(&[]).unwrap();
-        assert!(table.pick(&[]).is_err(), "one trial, not a crowd");
-        engines.used(id, EngineEvidence::Started(Duration::from_secs(1)), at(10_500));
-        assert!(table.pick(&[]).is_ok());
-        drop((playing, trial));
-    }
-
-    #[test]
-    fn a_flood_of_evidence_leaves_nothing_behind() {
-        let mut engines = engines(2);
-        for i in 0..10_000u32 {
-            engines.used(EngineId(i % 5), EngineEvidence::Broke(Cause::EngineReset), at(0));
-        }
-        engines.tick(at(100));
-        assert_eq!(engines.table().epoch, Epoch(2));
-        assert!(engines.effects.is_empty());
-        assert_eq!(engines.table().engines[1].start_failures, 100);
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
 //! Fleet, probes, statistics and the API, on one tokio thread.
 //!
-//! In reading order: `turn` is the loop; `engine` is the life of one engine
-//! and `engines` the table made of all lives; `shards` is what goes to shards
-//! and what they told; `connection` and `api` answer people and tools.
+//! In reading order: `turn` is the loop; `fleet` says which engines there are,
+//! `engine` is the life of one and `engines` the table made of all lives;
+//! `shards` is what goes to shards and what they told; `connection` and `api`
+//! answer people and tools.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -23,6 +24,10 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 
 use millrace_boundary::{FromShard, Inbox, Mailbox, ToShard};
 
+pub use fleet::docker::{
+    DockerError, DockerLook, DockerUri, ENGINE_LABEL, PORT_LABEL, UnusableContainer, look_at_docker,
+};
+
 /// Where the engines come from.
 #[derive(Clone, Debug)]
 pub enum FleetConfig {
@@ -30,6 +35,9 @@ pub enum FleetConfig {
     Fixed(Vec<SocketAddr>),
     /// This many emulated engines in this process, for a first look and for tests.
     Emulated(u16),
+    /// The running containers of this Docker daemon that carry
+    /// [`ENGINE_LABEL`], as they come and go.
+    Docker(DockerUri),
 }
 
 /// What the control thread is told at start: plain values, already checked.
@@ -47,6 +55,15 @@ pub struct ControlConfig {
     pub shards: Vec<Mailbox<ToShard>>,
     /// What the shards say.
     pub inbox: Inbox<FromShard>,
+}
+
+/// How many engines there are when the server is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// All of them.
+    pub engines: usize,
+    /// Those that take streams.
+    pub engines_ready: usize,
 }
 
 /// Why the control thread could not run.
@@ -70,15 +87,18 @@ pub fn run(
     config: ControlConfig,
     drain_limit: Duration,
     shutdown: impl Future<Output = ()>,
-    ready: impl FnOnce(usize),
+    ready: impl FnOnce(Readiness),
     alive: impl FnMut(),
 ) -> Result<(), ControlError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ControlError::Start)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let fleet = fleet::Fleet::start(&config.fleet).map_err(ControlError::Start)?;
         let control = turn::Control::new(config, fleet).map_err(ControlError::Start)?;
         control.run(drain_limit, shutdown, ready, alive).await;
         Ok(())
-    })
+    });
+    // Without waiting for a name server that is being asked for Docker's host.
+    runtime.shutdown_background();
+    ended
 }

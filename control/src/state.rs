@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) phase: Phase,
     /// The fleet.
     pub(crate) engines: Engines,
+    /// What to do when no engine is ready.
+    pub(crate) no_engine_remedy: &'static str,
     /// Whether any content id plays, as with emulated engines.
     pub(crate) plays_anything: bool,
     /// The shards, in order.

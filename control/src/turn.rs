@@ -7,7 +7,7 @@ use millrace_boundary::{EngineId, Monotonic, ShardId};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    ControlConfig, api,
+    ControlConfig, Readiness, api,
     connection::Connections,
     engines::Engines,
     fleet::Fleet,
@@ -41,8 +41,7 @@ pub(crate) struct Control {
     probes: JoinSet<Probed>,
     connections: Connections,
     router: Router,
-    /// Held for what it keeps running.
-    _fleet: Fleet,
+    fleet: Fleet,
 }
 
 impl Control {
@@ -52,13 +51,9 @@ impl Control {
     /// When the process has no descriptor left.
     pub(crate) fn new(config: ControlConfig, fleet: Fleet) -> io::Result<Self> {
         let now = Monotonic::now();
-        let engines = Engines::new(
-            fleet.members(),
-            config.engine_capacity,
-            config.probe_interval,
-            Random::from_kernel(),
-            now,
-        );
+        let mut engines =
+            Engines::new(config.engine_capacity, config.probe_interval, Random::from_kernel(), now);
+        engines.adopt(&fleet.members(), now);
         let shards = (0u16..).zip(config.shards);
         let state = Shared::new(State {
             started: now,
@@ -66,6 +61,7 @@ impl Control {
             address: config.address,
             phase: Phase::Serving,
             engines,
+            no_engine_remedy: fleet.remedy(),
             plays_anything: matches!(fleet, Fleet::Emulated(_)),
             sessions: crate::sessions::Sessions::default(),
             shards: shards
@@ -80,7 +76,7 @@ impl Control {
             mail: Mail::new(config.inbox)?,
             probes: JoinSet::new(),
             connections: Connections::new(),
-            _fleet: fleet,
+            fleet,
         })
     }
 
@@ -90,7 +86,7 @@ impl Control {
         mut self,
         drain_limit: Duration,
         shutdown: impl Future<Output = ()>,
-        ready: impl FnOnce(usize),
+        ready: impl FnOnce(Readiness),
         mut alive: impl FnMut(),
     ) {
         let started = Monotonic::now();
@@ -105,10 +101,10 @@ impl Control {
                 alive();
             }
             if ready.is_some()
-                && let Some(engines) = self.ready_engines(started)
+                && let Some(readiness) = self.readiness(started)
                 && let Some(ready) = ready.take()
             {
-                ready(engines);
+                ready(readiness);
             }
             tokio::select! {
                 () = &mut shutdown => break,
@@ -132,6 +128,9 @@ impl Control {
                 }
             }
             Some(()) = self.connections.closed() => {}
+            () = self.fleet.changed() => {
+                self.state.lock().engines.adopt(&self.fleet.members(), Monotonic::now());
+            }
         }
     }
 
@@ -164,10 +163,14 @@ impl Control {
     }
 
     /// How many engines are ready, once it may be said that the server is.
-    fn ready_engines(&self, started: Monotonic) -> Option<usize> {
+    fn readiness(&self, started: Monotonic) -> Option<Readiness> {
         let state = self.state.lock();
-        let probed = state.engines.first_round_is_over() || Monotonic::now().since(started) >= FIRST_ROUND;
-        (probed && state.all_have_a_table()).then(|| state.engines.states().ready)
+        let probed = self.fleet.is_known() && state.engines.first_round_is_over();
+        let waited = Monotonic::now().since(started) >= FIRST_ROUND;
+        ((probed || waited) && state.all_have_a_table()).then(|| Readiness {
+            engines: state.engines.all().len(),
+            engines_ready: state.engines.states().ready,
+        })
     }
 
     async fn drain(mut self, limit: Duration) {

@@ -95,7 +95,9 @@ impl Default for ViewerConfig {
             max_laps: 5,
             max_viewers: 20_000,
             send_buffer: 256 << 10,
-            unsent_limit: 128 << 10,
+            // The most with which a viewer that stalls alone takes 64 KiB: the
+            // kernel queues in pieces of up to that, and looks in between.
+            unsent_limit: 32 << 10,
             congestion: None,
         }
     }

@@ -197,8 +197,9 @@ impl Stream {
 
     /// Ends it for everybody. Only the first call counts.
     pub(crate) fn end(&self, ended: Ended) {
-        self.viewers.fetch_or(CLOSED, Ordering::AcqRel);
+        // First why: who finds the door closed asks for it.
         self.ended.set(ended).ok();
+        self.viewers.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
     /// Ends it in favour of `other`, which plays the same content.

@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use millrace_control::DockerUri;
 use millrace_dataplane::{PlayerRule, StreamConfig, ViewerConfig};
 
 use super::kinds::{Bytes, Congestion, Cores, EngineUrl, Given, Kind, LogFormat};
@@ -86,6 +87,7 @@ pub(crate) const KEYS: &[&dyn AnyKey] = &[
     &LOG,
     &URLS,
     &EMULATE,
+    &DOCKER,
     &CAPACITY,
     &PROBE_INTERVAL,
     &START_BUDGET,
@@ -151,10 +153,21 @@ pub(crate) const URLS: Key<Vec<EngineUrl>> = Key {
 pub(crate) const EMULATE: Key<u32> = Key {
     path: "engines.emulate",
     about: "Emulated engines in this process instead of real ones, for a first look and for\n\
-            tests. 0 means none, or 2 when engines.urls is empty as well. Of engines.urls and\n\
-            engines.emulate the one from the stronger source counts; both from one source is an error.",
+            tests. 0 means none, or 2 when there are no others. Of engines.urls, engines.emulate\n\
+            and engines.docker the one from the strongest source counts; two from one source are\n\
+            an error.",
     range: 0..=500,
     default: || 0,
+};
+
+pub(crate) const DOCKER: Key<Option<DockerUri>> = Key {
+    path: "engines.docker",
+    about: "The Docker daemon whose running containers with the label io.millrace.engine=true are\n\
+            the engines, as they come and go. The label io.millrace.port is the port of an engine's\n\
+            API, 6878 without it. When no engines are set at all, the daemon of DOCKER_HOST, or else\n\
+            of /var/run/docker.sock, is used if it answers within 1s and runs such a container.",
+    range: (),
+    default: || None,
 };
 
 pub(crate) const CAPACITY: Key<u32> = Key {
@@ -304,7 +317,8 @@ pub(crate) const SEND_BUFFER: Key<Bytes> = Key {
 pub(crate) const UNSENT_LIMIT: Key<Bytes> = Key {
     path: "viewers.unsent_limit",
     about: "How much of it may wait unsent before a connection counts as full\n\
-            (TCP_NOTSENT_LOWAT). At most viewers.send_buffer.",
+            (TCP_NOTSENT_LOWAT), and so nearly all that a stalled viewer holds.\n\
+            At most viewers.send_buffer.",
     range: size(4 << 10, 16 << 20),
     default: || Bytes(ViewerConfig::default().unsent_limit.into()),
 };

@@ -3,6 +3,8 @@
 
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
+use millrace_control::DockerUri;
+
 /// A value as it was given, before anybody knows whether it may stand there.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Given {
@@ -374,6 +376,26 @@ impl Kind for Vec<EngineUrl> {
     fn to_toml(&self) -> String {
         let urls: Vec<_> = self.iter().map(|url| quoted(&url.to_string())).collect();
         format!("[{}]", urls.join(", "))
+    }
+}
+
+/// A Docker daemon, or none.
+impl Kind for Option<DockerUri> {
+    type Range = ();
+
+    fn read(given: &Given, (): &()) -> Option<Self> {
+        match given.text()? {
+            "" => Some(None),
+            uri => DockerUri::parse(uri).map(Some),
+        }
+    }
+
+    fn allowed((): &()) -> String {
+        format!("{}; or \"\" for none", DockerUri::ALLOWED)
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.as_ref().map(ToString::to_string).unwrap_or_default())
     }
 }
 

@@ -4,6 +4,7 @@
 //! the default. Whatever is wrong is said at once, with its place.
 
 mod complaint;
+mod fleet;
 mod keys;
 mod kinds;
 mod layers;
@@ -17,11 +18,14 @@ use std::{
     time::Duration,
 };
 
+use millrace_control::DockerUri;
 use millrace_dataplane::{StreamConfig, ViewerConfig};
 
 use crate::congestion;
 use complaint::Complaint;
 pub(crate) use complaint::Complaints;
+pub(crate) use fleet::DockerHost;
+use fleet::choose_fleet;
 use kinds::Given;
 pub(crate) use kinds::{Cores, EngineUrl, LogFormat};
 use layers::{Layers, Origin};
@@ -48,6 +52,10 @@ pub(crate) struct Flags {
     /// Run N emulated engines instead of real ones, 1 to 500
     #[arg(long, value_name = "N")]
     emulate: Option<String>,
+    /// A Docker daemon whose containers labelled io.millrace.engine=true are the engines, as
+    /// unix:///PATH or tcp://HOST:PORT
+    #[arg(long, value_name = "URI")]
+    docker: Option<String>,
     /// Cores to run on, one shard each, such as 0,2-3 [default: all]
     #[arg(long, value_name = "LIST")]
     cpus: Option<String>,
@@ -67,6 +75,7 @@ impl Flags {
             ("--data-dir", "server.data_dir", &self.data_dir),
             ("--log", "server.log", &self.log),
             ("--emulate", "engines.emulate", &self.emulate),
+            ("--docker", "engines.docker", &self.docker),
             ("--engine-capacity", "engines.capacity", &self.engine_capacity),
         ] {
             if let Some(value) = value {
@@ -101,9 +110,12 @@ pub(crate) struct Server {
 /// Settings of the engines.
 #[derive(Clone, Debug)]
 pub(crate) struct Engines {
-    /// Empty when `emulate` is not 0.
+    /// Of the first three at most one is given.
     pub(crate) urls: Vec<EngineUrl>,
     pub(crate) emulate: u32,
+    pub(crate) docker: Option<DockerUri>,
+    /// The daemon to look at when none of them is given.
+    pub(crate) docker_host: DockerHost,
     pub(crate) capacity: u32,
     pub(crate) probe_interval: Duration,
 }
@@ -147,10 +159,11 @@ impl Config {
             layers.read_file(file, &mut complaints);
         }
         let predecessor = layers.read_predecessor(variables.clone());
-        layers.read_variables(variables, &mut complaints);
+        layers.read_variables(variables.clone(), &mut complaints);
         flags.read_into(&mut layers);
 
-        let mut settings = Settings::read(&layers, &mut complaints);
+        let docker_host = variables.clone().find(|(name, _)| *name == "DOCKER_HOST").map(|(_, uri)| uri);
+        let mut settings = Settings::read(&layers, DockerHost::of(docker_host), &mut complaints);
         choose_fleet(&mut settings.engines, &mut layers);
         cross_check(&settings, &layers, &mut complaints);
         ask_kernel(&settings.viewers, &layers, &mut complaints);
@@ -163,7 +176,7 @@ impl Config {
 }
 
 impl Settings {
-    fn read(layers: &Layers, complaints: &mut Vec<Complaint>) -> Self {
+    fn read(layers: &Layers, docker_host: DockerHost, complaints: &mut Vec<Complaint>) -> Self {
         // Sizes of sockets end at 16 MiB, so that they fit.
         let socket_size = |bytes: kinds::Bytes| u32::try_from(bytes.0).unwrap_or(u32::MAX);
         Self {
@@ -176,6 +189,8 @@ impl Settings {
             engines: Engines {
                 urls: layers.get(&keys::URLS, complaints),
                 emulate: layers.get(&keys::EMULATE, complaints),
+                docker: layers.get(&keys::DOCKER, complaints),
+                docker_host,
                 capacity: layers.get(&keys::CAPACITY, complaints),
                 probe_interval: layers.get(&keys::PROBE_INTERVAL, complaints),
             },
@@ -206,19 +221,6 @@ impl Settings {
     }
 }
 
-/// Of a list of engines and an emulated fleet, the one from the stronger
-/// source counts: `--emulate 2` is enough to try a host without its engines.
-fn choose_fleet(engines: &mut Engines, layers: &mut Layers) {
-    let [urls, emulate] = ["engines.urls", "engines.emulate"].map(|path| layers.strongest(path).1.rank());
-    if urls > emulate && !engines.urls.is_empty() {
-        engines.emulate = 0;
-        layers.forget("engines.emulate");
-    } else if emulate > urls && engines.emulate != 0 {
-        engines.urls.clear();
-        layers.forget("engines.urls");
-    }
-}
-
 fn cross_check(settings: &Settings, layers: &Layers, complaints: &mut Vec<Complaint>) {
     let Settings { engines, streams, viewers, .. } = settings;
     for (broken, left, right, rule) in [
@@ -227,6 +229,18 @@ fn cross_check(settings: &Settings, layers: &Layers, complaints: &mut Vec<Compla
             "engines.urls",
             "engines.emulate",
             "name real engines or emulate some, not both",
+        ),
+        (
+            !engines.urls.is_empty() && engines.docker.is_some(),
+            "engines.urls",
+            "engines.docker",
+            "name engines or have them found in Docker, not both",
+        ),
+        (
+            engines.emulate != 0 && engines.docker.is_some(),
+            "engines.emulate",
+            "engines.docker",
+            "emulate engines or have them found in Docker, not both",
         ),
         (
             streams.window <= viewers.prebuffer,
@@ -280,6 +294,7 @@ mod tests {
         ("server.log", "json"),
         ("engines.urls", "http://a:1"),
         ("engines.emulate", "7"),
+        ("engines.docker", "tcp://a:1"),
         ("engines.capacity", "20"),
         ("engines.probe_interval", "1s"),
         ("streams.start_budget", "1s"),

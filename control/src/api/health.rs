@@ -45,7 +45,7 @@ pub(super) async fn readyz(State(state): State<Shared>) -> Response {
         Problem::unavailable("shards_starting", message, "try again in a second")
     } else if ready == 0 {
         let message = format!("none of {} engines is ready", state.engines.all().len());
-        Problem::unavailable("no_engine", message, "see /api/v1/engines for what is wrong with each")
+        Problem::unavailable("no_engine", message, state.no_engine_remedy)
     } else {
         return super::json(json!({ "status": "ready", "engines_ready": ready }));
     };

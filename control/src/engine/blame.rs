@@ -41,6 +41,7 @@ impl Blame {
             | Cause::AtCapacity
             | Cause::ContentUnavailable
             | Cause::ContentRestricted
+            | Cause::ContentEnded
             | Cause::ContentBlocked => Self::Elsewhere,
         }
     }

@@ -23,7 +23,7 @@ use millrace_boundary::{
     Counters, Doorbell, Driver, EngineTable, Epoch, FromShard, HandedConnection, Inbox, Mailbox, ShardId,
     ShardSample, ToShard, latency_histogram, mailbox,
 };
-use millrace_control::{ControlConfig, FleetConfig, run};
+use millrace_control::{ControlConfig, FleetConfig, Readiness, run};
 
 /// Polls until `condition` gives something, or fails the test.
 #[track_caller]
@@ -88,7 +88,7 @@ impl Server {
             let shutdown = async {
                 stopped.await.ok();
             };
-            let ready = move |count| tell.send(count).unwrap();
+            let ready = move |ready: Readiness| tell.send(ready.engines_ready).unwrap();
             let alive = || {
                 beats.fetch_add(1, Ordering::Relaxed);
             };

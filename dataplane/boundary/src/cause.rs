@@ -71,6 +71,8 @@ closed_list! {
         /// The swarm has peers, and none of them gave anything within the start
         /// budget.
         PeersWithoutData = "peers_without_data",
+        /// A content that is not live has come to its end.
+        ContentEnded = "content_ended",
         /// The engine has forgotten the session.
         SessionLost = "session_lost",
         /// The content failed too often of late to be tried again yet.

@@ -139,6 +139,9 @@ pub struct StreamSample {
     pub skipped_bytes: u64,
     /// Continuity counter errors in what the engine sent.
     pub continuity_errors: u64,
+    /// Times that its clock jumped without a word, and a discontinuity was
+    /// signalled to viewers.
+    pub clock_jumps: u64,
     /// Peers of the swarm, as the engine says.
     pub peers: Option<u32>,
     /// From the swarm, as the engine says, in KiB/s.

@@ -163,7 +163,7 @@ fn terms(cause: Cause) -> (u16, &'static str, u32) {
             (502, "Try again later: the source is broken.", 15)
         }
         Cause::StartTimeout => (504, "Try again later: the swarm has no data now.", 15),
-        Cause::Stalled | Cause::ViewersLeft | Cause::Merged => (503, "Ask again.", 1),
+        Cause::Stalled | Cause::ViewersLeft | Cause::Merged | Cause::ContentEnded => (503, "Ask again.", 1),
     }
 }
 

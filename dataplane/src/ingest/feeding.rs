@@ -4,7 +4,6 @@
 use std::{rc::Rc, time::Duration};
 
 use millrace_boundary::{Cause, Monotonic};
-use millrace_media::ts::NULL_PACKET;
 
 use super::{
     chain::Chain,
@@ -98,7 +97,7 @@ impl Session {
         context.count(|c| c.continuity_errors += errors);
         if chain_now.quiet_for(now) >= FILLER_AFTER && self.has_played() {
             // Without memory for a packet there is none for what follows.
-            chain_now.append(&NULL_PACKET, now).ok();
+            chain_now.fill(now).ok();
         }
         let has_stock = chain_now.has_stock(now);
         drop(chain);

@@ -21,6 +21,7 @@ pub(super) struct Gauges {
     published: Cell<u64>,
     window_bytes: Cell<u64>,
     continuity_errors: Cell<u64>,
+    jumps: Cell<u64>,
     sampled: Cell<(Monotonic, u64)>,
     migrated: Cell<Option<Monotonic>>,
 }
@@ -31,6 +32,7 @@ impl Gauges {
         let writer = chain.writer();
         self.published.set(writer.published());
         self.window_bytes.set(writer.kept_bytes());
+        self.jumps.set(chain.jumps());
         let errors = writer.index_stats().continuity_errors;
         errors - self.continuity_errors.replace(errors)
     }
@@ -85,6 +87,7 @@ impl Session {
             window_bytes: gauges.window_bytes.get(),
             skipped_bytes: source.map_or(0, |s| s.skipped()),
             continuity_errors: gauges.continuity_errors.get(),
+            clock_jumps: gauges.jumps.get(),
             peers: stat.peers,
             speed_down_kib: stat.speed_down,
             speed_up_kib: stat.speed_up,

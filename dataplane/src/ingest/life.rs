@@ -480,7 +480,8 @@ impl Life {
         self.phase = Phase::FailingOver { since: now, progress: None, cause };
         let is_short = now.since(active.since) < SHORT_PLAY;
         self.short_plays = if is_short { self.short_plays + 1 } else { 0 };
-        if self.audience != Audience::Watched || self.short_plays >= SHORT_PLAYS {
+        let is_final = self.short_plays >= SHORT_PLAYS || cause == Cause::ContentEnded;
+        if self.audience != Audience::Watched || is_final {
             return self.end(cause, effects);
         }
         self.back_off = BackOff::default();

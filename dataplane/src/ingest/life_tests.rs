@@ -252,6 +252,12 @@ fn a_lost_source_is_replaced_until_the_budget_is_over() {
                 .collect(),
         ),
         (
+            "not where the content is over",
+            vec![(1, Ready(s(0))), (20, Failed(s(0), Cause::ContentEnded))],
+            None,
+            vec![Promote(s(0)), End(Cause::ContentEnded)],
+        ),
+        (
             "not for nobody",
             vec![(1, Ready(s(0))), (19, Unwatched), (20, Failed(s(0), BROKEN))],
             None,

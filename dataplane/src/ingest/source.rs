@@ -81,6 +81,8 @@ pub(super) struct Source {
     pub(super) command: RefCell<Option<String>>,
     /// When it was asked to go on from an earlier position.
     pub(super) sought: Cell<Option<Monotonic>>,
+    /// What it plays goes on for ever.
+    is_live: Cell<bool>,
     quit: Notify,
     stopped: Cell<bool>,
     skipped: Cell<u64>,
@@ -109,6 +111,7 @@ impl Source {
             stat: RefCell::new(None),
             command: RefCell::new(None),
             sought: Cell::new(None),
+            is_live: Cell::new(true),
             quit: Notify::default(),
             stopped: Cell::new(false),
             skipped: Cell::new(0),
@@ -252,7 +255,12 @@ impl Source {
     ) -> Option<Result<Opened, Failure>> {
         context.count(|c| c.engine_starts += 1);
         let content = session.content_to_ask(context);
-        let first = match self.ask(content, ANSWER_LIMIT, lease).await? {
+        let mut answer = self.ask(content.clone(), ANSWER_LIMIT, lease).await?;
+        if matches!(&answer, Err(failure) if failure.cause == Cause::SessionLost) {
+            // Another start has taken the session's place: a new one, once.
+            answer = self.ask(content, ANSWER_LIMIT, lease).await?;
+        }
+        let first = match answer {
             Err(failure) if failure.cause == Cause::ContentUnavailable => failure,
             other => return Some(other),
         };
@@ -310,7 +318,8 @@ impl Source {
         lease: &mut Lease,
         opened: Opened,
     ) -> Option<Result<Playback, Failure>> {
-        let Opened { playback, command, stat, infohash } = opened;
+        let Opened { playback, command, stat, infohash, is_live } = opened;
+        self.is_live.set(is_live);
         self.command.replace(command.clone());
         lease.opened(command);
         session.opened(context, self);
@@ -353,6 +362,9 @@ impl Source {
                 return None;
             }
             let pause = match turn {
+                Turn::Ended(failure) if failure.cause == Cause::EngineClosed && !self.is_live.get() => {
+                    return Some(Failure::new(Cause::ContentEnded, "the content has come to its end"));
+                }
                 Turn::Ended(failure) => return Some(failure),
                 Turn::Read(n) if n >= SHORT_READ => BREATH,
                 Turn::Read(_) if session.has_played() => READ_PAUSE,

@@ -172,6 +172,11 @@ impl Candidate {
         Fit::Apart(join.cloned().map(Box::new))
     }
 
+    /// The oldest join point.
+    pub(crate) fn first_join(&self) -> Option<&JoinPoint> {
+        self.joins.front()
+    }
+
     /// The newest join point, for when waiting for a better place has to end.
     pub(crate) fn newest_join(&self) -> Option<&JoinPoint> {
         self.joins.back()

@@ -9,7 +9,7 @@ mod candidate;
 mod memfd;
 mod splice;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 use std::{

@@ -20,14 +20,14 @@ fn crc(bytes: &[u8]) -> u32 {
 
 /// A small stream: PAT, PMT with a version, then video packets of which every
 /// `group`th is a random access point, 40 ms of PCR apart.
-struct Maker {
+pub(crate) struct Maker {
     counters: [u8; 3],
     clock: u64,
     packets: u64,
 }
 
 impl Maker {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { counters: [0; 3], clock: 0, packets: 0 }
     }
 
@@ -41,13 +41,18 @@ impl Maker {
         packet
     }
 
-    fn psi(&mut self, version: u8) -> Vec<u8> {
+    pub(crate) fn psi(&mut self, version: u8) -> Vec<u8> {
         let v = 0xc1 | (version & 31) << 1;
         let pat = vec![0x00, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe1, 0x00];
         let pmt = vec![0x02, 0xb0, 18, 0, 1, v, 0, 0, 0xe1, 0x01, 0xf0, 0, 0x1b, 0xe1, 0x01, 0xf0, 0];
         let mut out = self.section(0, 0, pat).to_vec();
         out.extend(self.section(1, 0x100, pmt));
         out
+    }
+
+    /// The clock goes on from elsewhere.
+    pub(crate) fn set_clock(&mut self, ticks: u64) {
+        self.clock = ticks;
     }
 
     fn video(&mut self, random_access: bool) -> [u8; PACKET_LEN] {
@@ -62,7 +67,7 @@ impl Maker {
         packet
     }
 
-    fn run(&mut self, packets: usize, group: usize) -> Vec<u8> {
+    pub(crate) fn run(&mut self, packets: usize, group: usize) -> Vec<u8> {
         (0..packets).flat_map(|i| self.video(i % group == 0)).collect()
     }
 }
@@ -83,7 +88,7 @@ fn feed(chain: &mut ChainWriter, bytes: &[u8], at: Monotonic) {
 }
 
 /// All that a viewer at `cursor` can read now.
-fn read(cursor: &mut Cursor) -> Vec<u8> {
+pub(crate) fn read(cursor: &mut Cursor) -> Vec<u8> {
     let mut out = Vec::new();
     loop {
         let n = cursor.available();

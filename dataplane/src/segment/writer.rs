@@ -192,6 +192,11 @@ impl ChainWriter {
         self.last_pcr
     }
 
+    /// The PSI in force.
+    pub(crate) fn psi(&self) -> Option<&Arc<Psi>> {
+        self.psi.as_ref()
+    }
+
     /// Fingerprints of the newest packets with a PCR.
     pub(crate) fn marks(&self) -> &Marks {
         &self.marks

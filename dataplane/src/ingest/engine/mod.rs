@@ -53,6 +53,8 @@ pub(super) struct Opened {
     pub(super) stat: Option<String>,
     /// The swarm.
     pub(super) infohash: Option<String>,
+    /// It goes on for ever; what is not live has an end of its own.
+    pub(super) is_live: bool,
 }
 
 /// A transport stream about to flow.
@@ -73,8 +75,29 @@ pub(super) async fn start(
     let target = format!("/ace/getstream?format=json&pid={pid}&{}", content.query);
     let target = target.trim_end_matches('&');
     let answer = get(engine, target, content.body.as_deref(), deadline).await?;
+    if let Some(path) = answer.location.as_deref().filter(|_| (300..400).contains(&answer.status)) {
+        // The wish for JSON was ignored: this is where a player would be sent.
+        return redirected(path);
+    }
     let json = answer.json(deadline).await?;
     opened(&json)
+}
+
+/// What a redirect instead of an answer tells: the playback, and by its parts
+/// the addresses that belong to the same session.
+fn redirected(location: &str) -> Result<Opened, Failure> {
+    let playback = path_and_query(location)
+        .ok_or_else(|| Failure::new(Cause::EngineError, "engine redirects without a usable location"))?;
+    let session = playback.strip_prefix("/ace/r/").filter(|rest| !rest.contains('?')).map(str::to_owned);
+    let infohash = session.as_deref().and_then(|s| s.split('/').next());
+    let infohash = infohash.filter(|h| h.len() == 40 && h.bytes().all(|b| b.is_ascii_hexdigit()));
+    Ok(Opened {
+        infohash: infohash.map(str::to_ascii_lowercase),
+        command: session.as_ref().map(|s| format!("/ace/cmd/{s}")),
+        stat: session.as_ref().map(|s| format!("/ace/stat/{s}")),
+        playback,
+        is_live: true,
+    })
 }
 
 /// What the answer to a start says.
@@ -94,6 +117,9 @@ fn opened(json: &Value) -> Result<Opened, Failure> {
         command: field("command_url").and_then(path_and_query),
         stat: field("stat_url").and_then(path_and_query),
         infohash: infohash.map(str::to_ascii_lowercase),
+        is_live: json
+            .pointer("/response/is_live")
+            .is_none_or(|live| !matches!(live.to_string().as_str(), "0" | "\"0\"")),
     })
 }
 
@@ -295,6 +321,19 @@ mod tests {
         ] {
             assert_eq!(parse(&text), outcome, "{text}");
         }
+    }
+
+    #[test]
+    fn a_redirect_instead_of_json_tells_the_whole_session() {
+        let infohash = "dbbdffe5c552a4ef023dbaf223b789aad8ade1c5";
+        let key = "eb870779edd88bbbf12b6cf678698ce2";
+        let opened = redirected(&format!("http://h:1/ace/r/{infohash}/{key}")).unwrap();
+        assert_eq!(opened.playback, format!("/ace/r/{infohash}/{key}"));
+        assert_eq!(opened.command, Some(format!("/ace/cmd/{infohash}/{key}")));
+        assert_eq!(opened.stat, Some(format!("/ace/stat/{infohash}/{key}")));
+        assert_eq!(opened.infohash.as_deref(), Some(infohash));
+        assert_eq!(redirected("/content/x").unwrap().command, None);
+        assert!(redirected("mailto:x").is_err());
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(in crate::ingest) struct Stat {
     pub(in crate::ingest) position: Option<u64>,
     /// Newest position of the broadcast, in seconds since 1970.
     pub(in crate::ingest) live_last: Option<u64>,
+    /// The engine gives it to no player but its own.
+    pub(in crate::ingest) is_encrypted: bool,
 }
 
 /// Asks for the statistics of a session, without counting as a player.
@@ -75,6 +77,7 @@ fn read(json: &Value) -> Result<Stat, Failure> {
         progress: small("progress"),
         position: live("pos"),
         live_last: live("live_last").or_else(|| live("last")),
+        is_encrypted: number("is_encrypted") == Some(1),
     })
 }
 

@@ -1,0 +1,176 @@
+//! What the table promises, to whoever comes, stays and leaves.
+
+use millrace_boundary::Cause;
+
+use super::*;
+
+fn at(millis: u64) -> Monotonic {
+    Monotonic(Duration::from_millis(1_000_000 + millis))
+}
+
+fn member(name: &str, port: u16) -> Member {
+    Member { identity: name.into(), name: name.into(), address: ([127, 0, 0, 1], port).into() }
+}
+
+fn engines(count: u16) -> Engines {
+    let mut engines = Engines::new(3, Duration::from_secs(5), Random::new(1), at(0));
+    let members: Vec<_> = (0..count).map(|i| member(&format!("e{i}"), i + 1)).collect();
+    engines.adopt(&members, at(0));
+    engines
+}
+
+fn good() -> Result<Answer, ProbeFailure> {
+    Ok(Answer { version: "3.2.11".into(), platform: None, connected: None })
+}
+
+#[test]
+fn the_epoch_rises_by_one_with_each_change_and_only_then() {
+    let mut engines = engines(2);
+    assert_eq!(engines.table().epoch, Epoch(1));
+    engines.tick(at(500));
+    assert_eq!(engines.table().epoch, Epoch(1), "nothing changed");
+    engines.probed(EngineId(0), good(), at(600));
+    engines.tick(at(600));
+    assert_eq!(engines.table().epoch, Epoch(2), "a state");
+    let failed = EngineEvidence::StartFailed(Cause::EngineSilent);
+    for (name, millis, evidence, epoch, penalty) in [
+        ("a score waits", 650, Some(failed), 2, 0),
+        ("and comes", 700, None, 3, 1),
+        ("once", 2_000, None, 3, 1),
+        ("and fades", 40_000, None, 4, 0),
+    ] {
+        if let Some(evidence) = evidence {
+            engines.used(EngineId(0), evidence, at(millis));
+        }
+        engines.tick(at(millis));
+        let table = engines.table();
+        assert_eq!((table.epoch.0, table.engines[0].start_failures), (epoch, penalty), "{name}");
+    }
+    let held = engines.table().engines[0].slots.reserve_at(0);
+    engines.tick(at(50_000));
+    assert!(held.is_some() && engines.table().engines[0].slots.taken() == 1, "slots outlive tables");
+}
+
+#[test]
+fn probes_begin_at_once_then_spread_by_a_fifth_and_come_soon_after_a_failed_start() {
+    let mut engines = engines(100);
+    let due = |engines: &mut Engines, now| std::iter::from_fn(|| engines.next_due(now)).count();
+    assert_eq!(due(&mut engines, at(0)), 100);
+    assert_eq!(due(&mut engines, at(60_000)), 0, "never two probes of one engine");
+    for id in 0..100 {
+        engines.probed(EngineId(id), good(), at(10));
+    }
+    assert_eq!(due(&mut engines, at(3_999)), 0);
+    let early = due(&mut engines, at(5_000));
+    assert!((25..75).contains(&early), "{early} of 100 within the middle");
+    assert_eq!(early + due(&mut engines, at(6_000)), 100);
+    for id in 0..100 {
+        engines.probed(EngineId(id), good(), at(6_000));
+    }
+    engines.used(EngineId(7), EngineEvidence::StartFailed(Cause::EngineSilent), at(6_100));
+    assert_eq!(engines.next_probe_at(), Some(at(7_000)), "a second after the last");
+}
+
+#[test]
+fn an_engine_on_trial_has_room_for_one_stream_more() {
+    let mut engines = engines(1);
+    let id = EngineId(0);
+    engines.probed(id, good(), at(0));
+    let playing = engines.all()[0].slots.reserve_at(0).unwrap();
+    for _ in 0..3 {
+        engines.used(id, EngineEvidence::StartFailed(Cause::EngineSilent), at(1));
+    }
+    engines.tick(at(1));
+    assert!(engines.table().pick(&[]).is_err());
+    engines.tick(at(10_001));
+    let table = Arc::clone(engines.table());
+    let (_, trial) = table.pick(&[]).unwrap();
+    assert!(table.pick(&[]).is_err(), "one trial, not a crowd");
+    engines.used(id, EngineEvidence::Started(Duration::from_secs(1)), at(10_500));
+    assert!(table.pick(&[]).is_ok());
+    drop((playing, trial));
+}
+
+#[test]
+fn a_flood_of_evidence_leaves_nothing_behind() {
+    let mut engines = engines(2);
+    for i in 0..10_000u32 {
+        engines.used(EngineId(i % 5), EngineEvidence::Broke(Cause::EngineReset), at(0));
+    }
+    engines.tick(at(100));
+    assert_eq!(engines.table().epoch, Epoch(2));
+    assert!(engines.effects.is_empty());
+    assert_eq!(engines.table().engines[1].start_failures, 100);
+}
+
+fn names(engines: &Engines) -> Vec<(u32, &str)> {
+    engines.table().engines.iter().map(|e| (e.id.0, &*e.name)).collect()
+}
+
+#[test]
+fn an_engine_that_left_is_in_no_table_and_its_id_is_nobodys_ever_after() {
+    let mut engines = engines(3);
+    let held = engines.table().engines[1].slots.reserve_at(0).unwrap();
+    for (name, fleet, epoch, seen) in [
+        ("nothing changed", vec![("e0", 1), ("e1", 2), ("e2", 3)], 1, vec![(0, "e0"), (1, "e1"), (2, "e2")]),
+        ("one left", vec![("e2", 3), ("e0", 1)], 2, vec![(0, "e0"), (2, "e2")]),
+        ("it is back", vec![("e0", 1), ("e1", 2), ("e2", 3)], 3, vec![(0, "e0"), (2, "e2"), (3, "e1")]),
+        ("one moved", vec![("e0", 9), ("e1", 2), ("e2", 3)], 4, vec![(2, "e2"), (3, "e1"), (4, "e0")]),
+        ("all left", vec![], 5, vec![]),
+        ("one came", vec![("e0", 9)], 6, vec![(5, "e0")]),
+    ] {
+        let members: Vec<_> = fleet.into_iter().map(|(name, port)| member(name, port)).collect();
+        engines.adopt(&members, at(10));
+        engines.tick(at(500));
+        assert_eq!((engines.table().epoch.0, names(&engines)), (epoch, seen), "{name}");
+    }
+    assert!(engines.get(EngineId(1)).is_none() && engines.get(EngineId(5)).is_some());
+    assert!(engines.table().engines.iter().all(|e| e.slots.taken() == 0), "the slot was of another engine");
+    drop(held);
+}
+
+#[test]
+fn who_is_in_a_fleet_twice_is_one_engine_and_a_new_name_is_the_same_one() {
+    let mut engines = engines(1);
+    engines.probed(EngineId(0), good(), at(0));
+    let renamed = Member { name: "new".into(), ..member("e0", 1) };
+    engines.adopt(&[renamed.clone(), renamed], at(1));
+    assert_eq!(names(&engines), [(0, "new")]);
+    assert_eq!(engines.table().engines[0].state, EngineState::Ready);
+}
+
+#[test]
+fn whoever_stays_notices_nothing_of_those_who_come_and_leave() {
+    let mut engines = engines(2);
+    for id in 0..2 {
+        assert_eq!(engines.next_due(at(0)).unwrap().0, EngineId(id));
+    }
+    engines.adopt(&[member("e1", 2), member("e2", 3)], at(1));
+    // The answer of the one that left, and evidence of its streams.
+    engines.probed(EngineId(0), good(), at(2));
+    engines.used(EngineId(0), EngineEvidence::Broke(Cause::EngineReset), at(2));
+    assert_eq!(engines.next_due(at(2)).map(|(id, _)| id), Some(EngineId(2)), "new ones are probed at once");
+    assert_eq!(engines.next_due(at(2)), None, "one is being probed, and goes on being so");
+    engines.probed(EngineId(1), good(), at(3));
+    engines.tick(at(3));
+    let states: Vec<_> = engines.table().engines.iter().map(|e| e.state).collect();
+    assert_eq!(states, [EngineState::Ready, EngineState::Booting]);
+    assert_eq!((engines.probes().good, engines.in_flight), (2, 1));
+}
+
+#[test]
+fn a_thousand_engines_may_change_every_second() {
+    let mut engines = engines(0);
+    for round in 0..100u16 {
+        let members: Vec<_> = (0..1_000).map(|i| member(&format!("{round}-{i}"), i + 1)).collect();
+        engines.adopt(&members, at(u64::from(round) * 1_000));
+        while engines.next_due(at(u64::from(round) * 1_000)).is_some() {}
+        for id in 0..1_000 {
+            engines.probed(EngineId(u32::from(round) * 1_000 + id), good(), at(u64::from(round) * 1_000));
+        }
+    }
+    assert_eq!(
+        (engines.all().len(), engines.all()[0].id, engines.next_id),
+        (1_000, EngineId(99_000), 100_000)
+    );
+}

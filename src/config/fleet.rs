@@ -1,0 +1,95 @@
+//! Which of the fleets that were given counts, and where a Docker is that
+//! nobody named.
+
+use millrace_control::DockerUri;
+
+use super::{Engines, layers::Layers};
+
+/// Where Docker's own tools look for the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DockerHost {
+    /// There.
+    At(DockerUri),
+    /// DOCKER_HOST names what is not supported here.
+    Unsupported(String),
+}
+
+impl DockerHost {
+    /// From the value of DOCKER_HOST.
+    pub(super) fn of(variable: Option<&str>) -> Self {
+        match variable.map(str::trim).filter(|uri| !uri.is_empty()) {
+            None => Self::At(DockerUri::default()),
+            Some(uri) => DockerUri::parse(uri).map_or_else(|| Self::Unsupported(uri.to_owned()), Self::At),
+        }
+    }
+}
+
+/// Of several fleets the one from the strongest source counts: `--emulate 2`
+/// is enough to try a host without its engines.
+pub(super) fn choose_fleet(engines: &mut Engines, layers: &mut Layers) {
+    let rank = |path: &str, given: bool| if given { layers.strongest(path).1.rank() } else { 0 };
+    let fleets = [
+        ("engines.urls", rank("engines.urls", !engines.urls.is_empty())),
+        ("engines.emulate", rank("engines.emulate", engines.emulate != 0)),
+        ("engines.docker", rank("engines.docker", engines.docker.is_some())),
+    ];
+    let strongest = fleets.iter().map(|(_, rank)| *rank).max().unwrap_or(0);
+    for (path, _) in fleets.into_iter().filter(|(_, rank)| (1..strongest).contains(rank)) {
+        match path {
+            "engines.urls" => engines.urls.clear(),
+            "engines.emulate" => engines.emulate = 0,
+            _ => engines.docker = None,
+        }
+        layers.forget(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Flags};
+
+    #[test]
+    fn the_fleet_of_the_strongest_source_counts() {
+        let docker = ("MILLRACE_ENGINES_DOCKER", "unix:///d");
+        let urls = ("MILLRACE_ENGINES_URLS", "http://a:1");
+        let emulate = Flags { emulate: Some("2".into()), ..Flags::default() };
+        let flag = Flags { docker: Some("tcp://b:2".into()), ..Flags::default() };
+        let none = Flags { docker: Some(String::new()), ..Flags::default() };
+        for (name, flags, variables, counts) in [
+            ("none", &Flags::default(), vec![], Some("[] 0 None")),
+            ("Docker alone", &Flags::default(), vec![docker], Some("[] 0 unix:///d")),
+            ("emulated instead", &emulate, vec![docker], Some("[] 2 None")),
+            ("emulated instead of two", &emulate, vec![docker, urls], Some("[] 2 None")),
+            ("Docker instead", &flag, vec![urls], Some("[] 0 tcp://b:2")),
+            ("none instead", &none, vec![docker], Some("[] 0 None")),
+            ("no Docker, so named ones", &none, vec![docker, urls], Some("[http://a:1] 0 None")),
+            ("two of one source", &Flags::default(), vec![docker, urls], None),
+            ("two flags", &Flags { emulate: Some("1".into()), ..flag.clone() }, vec![], None),
+        ] {
+            let variables: Vec<_> = variables.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+            let found = Config::from_sources(flags, &variables).ok().map(|config| {
+                let Engines { urls, emulate, docker, .. } = config.settings.engines;
+                let urls: Vec<_> = urls.iter().map(ToString::to_string).collect();
+                let docker = docker.map_or("None".to_owned(), |uri| uri.to_string());
+                format!("[{}] {emulate} {docker}", urls.join(","))
+            });
+            assert_eq!(found.as_deref(), counts, "{name}");
+        }
+    }
+
+    #[test]
+    fn docker_host_says_where_to_look_and_chooses_nothing() {
+        for (value, at) in [
+            (None, DockerHost::At(DockerUri::default())),
+            (Some(" "), DockerHost::At(DockerUri::default())),
+            (Some("tcp://a:1"), DockerHost::At(DockerUri::Tcp { host: "a".into(), port: 1 })),
+            (Some("ssh://a"), DockerHost::Unsupported("ssh://a".into())),
+        ] {
+            let variables: Vec<_> =
+                value.map(|v| ("DOCKER_HOST".to_owned(), v.to_owned())).into_iter().collect();
+            let engines = Config::from_sources(&Flags::default(), &variables).unwrap().settings.engines;
+            assert_eq!((engines.docker, engines.docker_host), (None, at), "{value:?}");
+        }
+    }
+}
