@@ -187,6 +187,7 @@ mod tests {
             .map(|message| match message {
                 ToShard::Table(table) => table.epoch.0,
                 ToShard::Drain { .. } => 0,
+                order => panic!("nobody ordered {order:?}"),
             })
             .collect()
     }

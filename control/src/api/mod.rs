@@ -3,7 +3,9 @@
 mod engines;
 mod health;
 mod home;
+mod key;
 mod problem;
+mod sessions;
 mod status;
 mod streams;
 
@@ -38,6 +40,8 @@ pub(crate) fn router(state: Shared) -> Router {
         .route("/api/v1/engines", get(engines::list))
         .route("/api/v1/engines/{id}", get(engines::one))
         .route("/api/v1/streams", get(streams::list))
+        .route("/api/v1/sessions", get(sessions::list))
+        .route("/api/v1/sessions/{id}", get(sessions::one))
         .fallback(elsewhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY))

@@ -43,6 +43,20 @@ impl Problem {
         }
     }
 
+    pub(crate) fn no_such_session(id: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: "session_not_found",
+            message: format!("there was no session {}, or it is forgotten", quoted(id)),
+            remedy: "see /api/v1/sessions for the newest 2,000, which are kept; older ones are in the log",
+        }
+    }
+
+    pub(crate) fn bad_session_id(id: &str) -> Self {
+        let message = format!("{} is not the id of a session", quoted(id));
+        Self::bad_request("bad_session_id", message, "give the 16 hexadecimal digits of Millrace-Session")
+    }
+
     pub(crate) fn wrong_method(method: &Method) -> Self {
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
@@ -85,6 +99,10 @@ impl Problem {
         let message = format!("{limit} API connections are open");
         let remedy = "close idle connections, or try again in a few seconds";
         Self::unavailable("too_many_connections", message, remedy)
+    }
+
+    pub(crate) fn bad_request(code: &'static str, message: String, remedy: &'static str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code, message, remedy }
     }
 
     pub(crate) fn unavailable(code: &'static str, message: String, remedy: &'static str) -> Self {
