@@ -87,6 +87,7 @@ impl State {
         self.engines.tick(now);
         for shard in &mut self.shards {
             shard.offer(self.engines.table(), now);
+            shard.deliver(now);
             if let Phase::Draining { deadline } = self.phase {
                 shard.drain(deadline, now);
             }
@@ -103,9 +104,10 @@ impl State {
         self.shards.iter().all(|shard| shard.silence(now) < SILENT)
     }
 
-    /// Whether some shard has yet to adopt the newest table.
-    pub(crate) fn some_await_the_table(&self) -> bool {
-        self.shards.iter().any(|shard| shard.awaits(self.engines.table()))
+    /// Whether some shard has yet to take something: the newest table, or an
+    /// order.
+    pub(crate) fn some_lag_behind(&self) -> bool {
+        self.shards.iter().any(|shard| shard.awaits(self.engines.table()) || shard.has_orders())
     }
 }
 

@@ -189,6 +189,7 @@ fn metrics_are_well_formed_complete_and_counters_never_fall() {
         ("millrace_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0),
         ("millrace_streams", &[("state", "stalled")], 2.0),
         ("millrace_streams", &[("state", "failing_over")], 0.0),
+        ("millrace_contents_blocked", &[], 2.0),
         ("orch_total_streams", &[], 6.0),
         ("orch_active_streams", &[], 6.0),
         ("orch_engines_total", &[], 1.0),

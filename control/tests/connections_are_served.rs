@@ -90,6 +90,10 @@ fn refusals_have_one_shape() {
         ("BREW /metrics HTTP/1.1", 405, "method_not_allowed", Some("GET,HEAD")),
         ("POST /ace/getstream?id=1 HTTP/1.1", 405, "method_not_allowed", Some("GET, HEAD, OPTIONS")),
         ("GET /api/v1/status HTTP/1.1\r\nContent-Length: 65537", 413, "body_too_large", None),
+        ("GET /api/v1/streams/id%3A0123 HTTP/1.1", 404, "stream_not_found", None),
+        ("GET /api/v1/streams/%ff HTTP/1.1", 400, "bad_key", None),
+        ("POST /api/v1/streams/id%3A0123/migrate HTTP/1.1", 404, "stream_not_found", None),
+        ("GET /api/v1/streams/id%3A0123/migrate HTTP/1.1", 405, "method_not_allowed", Some("POST")),
         ("GET /api/v1/sessions/0123456789abcdef HTTP/1.1", 404, "session_not_found", None),
         ("GET /api/v1/sessions/0123456789abcde HTTP/1.1", 400, "bad_session_id", None),
         ("GET /api/v1/sessions/0123456789abcdeg HTTP/1.1", 400, "bad_session_id", None),
@@ -98,6 +102,7 @@ fn refusals_have_one_shape() {
         ("GET /api/v1/sessions?limit=-1 HTTP/1.1", 400, "bad_parameter", None),
         ("GET /api/v1/sessions?limit=1&limit=2 HTTP/1.1", 400, "bad_parameter", None),
         ("GET /api/v1/sessions?state=dead HTTP/1.1", 400, "bad_parameter", None),
+        ("DELETE /api/v1/contents/blocked/id%3A0123 HTTP/1.1", 404, "content_not_blocked", None),
     ] {
         let client = server.connect(format!("{request}\r\nHost: a\r\n\r\n").as_bytes());
         let answer = Reader::new(client).answer();

@@ -1,5 +1,6 @@
 //! The HTTP API: answers from memory, built per request.
 
+mod contents;
 mod engines;
 mod health;
 mod home;
@@ -15,7 +16,7 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{delete, get, post},
 };
 use millrace_boundary::Monotonic;
 
@@ -40,8 +41,12 @@ pub(crate) fn router(state: Shared) -> Router {
         .route("/api/v1/engines", get(engines::list))
         .route("/api/v1/engines/{id}", get(engines::one))
         .route("/api/v1/streams", get(streams::list))
+        .route("/api/v1/streams/{key}", get(streams::one))
+        .route("/api/v1/streams/{key}/migrate", post(streams::migrate))
         .route("/api/v1/sessions", get(sessions::list))
         .route("/api/v1/sessions/{id}", get(sessions::one))
+        .route("/api/v1/contents/blocked", get(contents::list).delete(contents::forgive_all))
+        .route("/api/v1/contents/blocked/{key}", delete(contents::forgive))
         .fallback(elsewhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY))

@@ -5,9 +5,10 @@ use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
+use millrace_boundary::ShardId;
 use serde_json::{Value, json};
 
-use crate::connection::HEAD;
+use crate::{connection::HEAD, orders::NotOrdered};
 
 /// Characters of a foreign path or method that are repeated in a message.
 const QUOTED: usize = 120;
@@ -43,6 +44,15 @@ impl Problem {
         }
     }
 
+    pub(crate) fn no_such_stream(key: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: "stream_not_found",
+            message: format!("no stream {} runs", quoted(key)),
+            remedy: "see /api/v1/streams, where a stream stands a second after it began",
+        }
+    }
+
     pub(crate) fn no_such_session(id: &str) -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
@@ -55,6 +65,24 @@ impl Problem {
     pub(crate) fn bad_session_id(id: &str) -> Self {
         let message = format!("{} is not the id of a session", quoted(id));
         Self::bad_request("bad_session_id", message, "give the 16 hexadecimal digits of Millrace-Session")
+    }
+
+    pub(crate) fn no_such_content(key: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: "content_not_blocked",
+            message: format!("{} is not blocked", quoted(key)),
+            remedy: "see /api/v1/contents/blocked, where a content stands a second after it failed",
+        }
+    }
+
+    /// A shard does not take an order.
+    pub(crate) fn not_ordered(shard: ShardId, why: NotOrdered) -> Self {
+        let message = format!("shard {shard}: {why}");
+        match why {
+            NotOrdered::Busy => Self::unavailable("shard_busy", message, "try again in a second"),
+            NotOrdered::Gone => Self::unavailable("shard_gone", message, "restart the server"),
+        }
     }
 
     pub(crate) fn wrong_method(method: &Method) -> Self {
@@ -103,6 +131,10 @@ impl Problem {
 
     pub(crate) fn bad_request(code: &'static str, message: String, remedy: &'static str) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code, message, remedy }
+    }
+
+    pub(crate) fn conflict(code: &'static str, message: String, remedy: &'static str) -> Self {
+        Self { status: StatusCode::CONFLICT, code, message, remedy }
     }
 
     pub(crate) fn unavailable(code: &'static str, message: String, remedy: &'static str) -> Self {
