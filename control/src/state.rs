@@ -85,12 +85,19 @@ impl State {
     pub(crate) fn tick(&mut self, now: Monotonic) {
         self.turned = now;
         self.engines.tick(now);
+        self.offer_table(now);
         for shard in &mut self.shards {
-            shard.offer(self.engines.table(), now);
             shard.deliver(now);
             if let Phase::Draining { deadline } = self.phase {
                 shard.drain(deadline, now);
             }
+        }
+    }
+
+    /// Offers the newest table to the shards that lack it.
+    pub(crate) fn offer_table(&mut self, now: Monotonic) {
+        for shard in &mut self.shards {
+            shard.offer(self.engines.table(), now);
         }
     }
 

@@ -89,7 +89,7 @@ fn status_adds_up_what_the_shards_told() {
     assert_eq!((&status["viewers"], &status["viewers_waiting"]), (&6.into(), &2.into()));
     assert_eq!(status["address"], "127.0.0.1:8000");
     let engines = serde_json::json!({
-        "total": 2, "ready": 1, "degraded": 0, "booting": 1, "slots_total": 6, "slots_taken": 1
+        "total": 2, "ready": 1, "degraded": 0, "draining": 0, "booting": 1, "slots_total": 6, "slots_taken": 1
     });
     assert_eq!(status["engines"], engines);
     let shard = &status["shards"][1];
@@ -190,6 +190,7 @@ fn metrics_are_well_formed_complete_and_counters_never_fall() {
         ("millrace_streams", &[("state", "stalled")], 2.0),
         ("millrace_streams", &[("state", "failing_over")], 0.0),
         ("millrace_contents_blocked", &[], 2.0),
+        ("millrace_engines", &[("state", "draining")], 0.0),
         ("orch_total_streams", &[], 6.0),
         ("orch_active_streams", &[], 6.0),
         ("orch_engines_total", &[], 1.0),

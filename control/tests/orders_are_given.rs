@@ -11,7 +11,8 @@ use std::{
 };
 
 use millrace_boundary::{
-    BlockedContent, Cause, Epoch, FromShard, ShardId, StreamSample, StreamState, ToShard,
+    BlockedContent, Cause, EngineId, EngineState, Epoch, FromShard, ShardId, StreamSample, StreamState,
+    ToShard,
 };
 use support::{
     Obedient, Options, Order, Server,
@@ -162,6 +163,49 @@ fn blocked_contents_are_listed_and_every_shard_is_told_to_forgive() {
     // A shard that names as many as it may has perhaps not named this one.
     tell(&server, Vec::new(), (0..100).map(|i| blocked(&format!("id:{i}"), 9.0)).collect());
     assert_eq!(server.ask("DELETE", "/api/v1/contents/blocked/id%3Aover", "").status, 202);
+    server.stop();
+}
+
+#[test]
+fn a_drained_engine_is_left_alone_until_that_is_undone_whatever_it_answers() {
+    let (server, shards, engines) = server(2);
+    let is = |state| {
+        let table = shards.iter().map(Obedient::table).all(|t| t.engines[0].state == state);
+        table.then_some(())
+    };
+    for _ in 0..2 {
+        let answer = server.ask("POST", "/api/v1/engines/0/drain", "");
+        assert_eq!((answer.status, &answer.json()["state"]), (202, &"draining".into()));
+    }
+    eventually("told", SOON, || is(EngineState::Draining));
+    let epoch = shards[0].epoch();
+    let asked = engines[0].asked();
+    eventually("probed", SOON, || (engines[0].asked() >= asked + 6).then_some(()));
+    assert_eq!(
+        (is(EngineState::Draining), shards[0].epoch()),
+        (Some(()), epoch),
+        "good answers change nothing"
+    );
+    let status = server.get("/api/v1/status").json();
+    assert_eq!((&status["engines"]["draining"], &status["engines"]["ready"]), (&1.into(), &1.into()));
+    assert!(server.get("/metrics").text().contains("millrace_engines{state=\"draining\"} 1\n"));
+    assert!(shards[0].table().pick(&[EngineId(1)]).is_err(), "nobody is sent there");
+    let table = shards[0].table();
+    let held: Vec<_> = (0..3).map(|taken| table.engines[1].slots.reserve_at(taken).unwrap()).collect();
+    let reasons = server.get("/api/v1/status").json()["reasons"].clone();
+    assert_eq!(reasons[0]["code"], "engines_full", "its slots are no room: {reasons}");
+    drop(held);
+
+    engines[0].behave(Behaviour::Raw(Vec::new()));
+    eventually("a failed probe", SOON, || (server.engine(0)["last_probe"]["ok"] == false).then_some(()));
+    assert_eq!(server.engine(0)["state"], "draining", "nor do bad ones");
+    engines[0].behave(GOOD);
+    eventually("a good probe", SOON, || (server.engine(0)["last_probe"]["ok"] == true).then_some(()));
+    for _ in 0..2 {
+        let answer = server.ask("DELETE", "/api/v1/engines/0/drain", "");
+        assert_eq!((answer.status, &answer.json()["state"]), (200, &"ready".into()));
+    }
+    eventually("told", SOON, || is(EngineState::Ready));
     server.stop();
 }
 

@@ -40,6 +40,7 @@ pub(crate) fn router(state: Shared) -> Router {
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/engines", get(engines::list))
         .route("/api/v1/engines/{id}", get(engines::one))
+        .route("/api/v1/engines/{id}/drain", post(engines::drain).delete(engines::undrain))
         .route("/api/v1/streams", get(streams::list))
         .route("/api/v1/streams/{key}", get(streams::one))
         .route("/api/v1/streams/{key}/migrate", post(streams::migrate))

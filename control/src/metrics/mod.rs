@@ -158,6 +158,7 @@ fn engines(page: &mut Page, state: &State, now: Monotonic) {
         (EngineState::Booting, counts.booting),
         (EngineState::Ready, counts.ready),
         (EngineState::Degraded, counts.degraded),
+        (EngineState::Draining, counts.draining),
     ] {
         family.sample(&[("state", &word.as_str())], count);
     }
