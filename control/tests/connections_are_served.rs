@@ -116,6 +116,40 @@ fn refusals_have_one_shape() {
 }
 
 #[test]
+fn a_page_of_another_site_may_look_and_change_nothing() {
+    let (server, shard) = server();
+    for (method, origin, status) in [
+        ("DELETE", "", 202),
+        ("DELETE", "Origin: http://tv.example:80\r\n", 202),
+        ("DELETE", "Origin: http://TV.example\r\n", 202),
+        ("DELETE", "Origin: http://evil.example\r\n", 403),
+        ("DELETE", "Origin: http://tv.example:8000\r\n", 403),
+        ("DELETE", "Origin: null\r\n", 403),
+        ("DELETE", "Origin: \r\n", 403),
+        ("DELETE", "Origin: \u{ff}\r\n", 403),
+        ("DELETE", "Origin: http://tv.example\r\nOrigin: http://evil.example\r\n", 403),
+        ("POST", "Origin: http://evil.example\r\n", 403),
+        ("BREW", "Origin: http://evil.example\r\n", 403),
+        ("GET", "Origin: http://evil.example\r\n", 200),
+    ] {
+        let answer = server.ask(method, "/api/v1/contents/blocked", origin);
+        assert_eq!(answer.status, status, "{method} {origin}: {answer:?}");
+        if status == 403 {
+            assert_eq!(answer.problem(), "foreign_origin");
+        }
+        let taken = || Some(shard.orders()).filter(|orders| orders.len() == 1);
+        if status == 202 {
+            support::eventually("the order", Duration::from_secs(5), taken);
+        } else {
+            assert!(shard.orders().is_empty(), "{method} {origin}");
+        }
+    }
+    let foreign = server.ask("POST", "/ace/getstream?id=1", "Origin: http://evil.example\r\n");
+    assert_eq!(foreign.status, 403);
+    server.stop();
+}
+
+#[test]
 fn floods_and_garbage_are_refused_in_the_same_shape_and_end_nothing_but_their_connection() {
     let (server, _shard) = server();
     let many: String = (0..2_000).map(|i| format!("X-{i}: y\r\n")).collect();

@@ -5,6 +5,7 @@ mod engines;
 mod health;
 mod home;
 mod key;
+mod origin;
 mod problem;
 mod sessions;
 mod status;
@@ -52,6 +53,7 @@ pub(crate) fn router(state: Shared) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn(without_large_body))
+        .layer(middleware::from_fn(origin::without_foreign_changes))
         .layer(middleware::map_response(with_common_headers))
         .with_state(state)
 }

@@ -85,6 +85,15 @@ impl Problem {
         }
     }
 
+    pub(crate) fn foreign_origin(origin: &str) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            code: "foreign_origin",
+            message: format!("a page of {} may change nothing here", quoted(origin)),
+            remedy: "send no Origin header; a proxy in front has to pass the Host header on",
+        }
+    }
+
     pub(crate) fn wrong_method(method: &Method) -> Self {
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,
