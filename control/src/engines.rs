@@ -222,6 +222,19 @@ impl Engines {
         self.on(id, Event::Used(evidence), now);
     }
 
+    /// An engine is to be emptied until [`Self::undrain`]; the table says so at
+    /// once. Engines nobody knows are ignored.
+    pub(crate) fn drain(&mut self, id: EngineId, now: Monotonic) {
+        self.on(id, Event::Drain, now);
+        self.refresh(now);
+    }
+
+    /// An engine is to be used again, as far as it is healthy.
+    pub(crate) fn undrain(&mut self, id: EngineId, now: Monotonic) {
+        self.on(id, Event::Undrain, now);
+        self.refresh(now);
+    }
+
     /// Time passed: pauses end, failures fade, and the table follows.
     pub(crate) fn tick(&mut self, now: Monotonic) {
         for i in 0..self.list.len() {

@@ -2,7 +2,8 @@
 //!
 //! In reading order: `turn` is the loop; `fleet` says which engines there are,
 //! `engine` is the life of one and `engines` the table made of all lives;
-//! `shards` is what goes to shards and what they told; `connection` and `api`
+//! `shards` is what goes to shards and what they told, `orders` what they are
+//! asked once, `sessions` what they tell of streams; `connection` and `api`
 //! answer people and tools.
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ mod engines;
 mod fleet;
 mod inbox;
 mod metrics;
+mod orders;
 mod probe;
 mod random;
 mod sessions;

@@ -4,6 +4,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use millrace_boundary::{EngineTable, Epoch, Mailbox, Monotonic, Refused, ShardId, ShardSample, ToShard};
 
+use crate::orders::{self, NotOrdered, Orders};
+
 /// A table not yet adopted is offered again this often.
 const OFFER_PAUSE: Duration = Duration::from_millis(100);
 /// A drain not yet answered is offered again this often.
@@ -35,6 +37,7 @@ pub(crate) struct Shard {
     gone: bool,
     drained: bool,
     drain_offered: Option<Monotonic>,
+    orders: Orders,
     sample: Option<Box<ShardSample>>,
     heard: Monotonic,
     rates: Rates,
@@ -52,6 +55,7 @@ impl Shard {
             gone: false,
             drained: false,
             drain_offered: None,
+            orders: Orders::default(),
             sample: None,
             heard: now,
             rates: Rates::default(),
@@ -127,6 +131,35 @@ impl Shard {
         }
     }
 
+    /// Gives an order that nobody will answer, such as to migrate a session.
+    ///
+    /// # Errors
+    /// When too many orders wait already, or the shard has ended.
+    pub(crate) fn order(&mut self, order: ToShard, now: Monotonic) -> Result<(), NotOrdered> {
+        let given = self.orders.give(order, &self.mailbox, now);
+        if given == Err(NotOrdered::Gone) {
+            self.is_gone();
+        }
+        given
+    }
+
+    /// Offers the orders again that were not taken; gives up what is too old.
+    pub(crate) fn deliver(&mut self, now: Monotonic) {
+        let id = self.id;
+        let delivered = self.orders.deliver(&self.mailbox, now, |order| {
+            let order = orders::describe(&order);
+            tracing::warn!(shard = %id, order, "shard took no order for a second, this one is given up");
+        });
+        if delivered.is_err() {
+            self.is_gone();
+        }
+    }
+
+    /// Whether it has orders to take.
+    pub(crate) fn has_orders(&self) -> bool {
+        self.orders.wait()
+    }
+
     /// The shard has ended its drain.
     pub(crate) fn has_drained(&mut self) {
         self.drained = true;
@@ -187,6 +220,7 @@ mod tests {
             .map(|message| match message {
                 ToShard::Table(table) => table.epoch.0,
                 ToShard::Drain { .. } => 0,
+                order => panic!("nobody ordered {order:?}"),
             })
             .collect()
     }

@@ -87,11 +87,19 @@ impl State {
     pub(crate) fn tick(&mut self, now: Monotonic) {
         self.turned = now;
         self.engines.tick(now);
+        self.offer_table(now);
         for shard in &mut self.shards {
-            shard.offer(self.engines.table(), now);
+            shard.deliver(now);
             if let Phase::Draining { deadline } = self.phase {
                 shard.drain(deadline, now);
             }
+        }
+    }
+
+    /// Offers the newest table to the shards that lack it.
+    pub(crate) fn offer_table(&mut self, now: Monotonic) {
+        for shard in &mut self.shards {
+            shard.offer(self.engines.table(), now);
         }
     }
 
@@ -105,9 +113,10 @@ impl State {
         self.shards.iter().all(|shard| shard.silence(now) < SILENT)
     }
 
-    /// Whether some shard has yet to adopt the newest table.
-    pub(crate) fn some_await_the_table(&self) -> bool {
-        self.shards.iter().any(|shard| shard.awaits(self.engines.table()))
+    /// Whether some shard has yet to take something: the newest table, or an
+    /// order.
+    pub(crate) fn some_lag_behind(&self) -> bool {
+        self.shards.iter().any(|shard| shard.awaits(self.engines.table()) || shard.has_orders())
     }
 }
 

@@ -145,7 +145,7 @@ impl Control {
         }
         let pause = match state.phase {
             Phase::Draining { .. } => DRAIN_PAUSE,
-            Phase::Serving if state.some_await_the_table() => BUSY_PAUSE,
+            Phase::Serving if state.some_lag_behind() => BUSY_PAUSE,
             Phase::Serving => IDLE_PAUSE,
         };
         state.engines.next_probe_at().map_or(pause, |at| pause.min(at.since(now)))

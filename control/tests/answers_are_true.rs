@@ -6,36 +6,17 @@ mod support;
 use std::time::{Duration, Instant};
 
 use millrace_boundary::{
-    Cause, EngineEvidence, EngineId, Epoch, FromShard, ShardId, StreamSample, StreamState, ViewerEnd,
+    BlockedContent, Cause, EngineEvidence, EngineId, Epoch, FromShard, StreamState, ViewerEnd,
 };
 use support::{
     Obedient, Options, Server,
     engine::{FakeEngine, GOOD},
     eventually,
     prometheus::{check_histogram, parse},
+    stream,
 };
 
 const SOON: Duration = Duration::from_secs(5);
-
-fn stream(key: &str, state: StreamState) -> StreamSample {
-    StreamSample {
-        session: "00112233aabbccdd".into(),
-        key: key.into(),
-        infohash: None,
-        state,
-        engine: Some(EngineId(0)),
-        shard: ShardId(0),
-        viewers: 2,
-        age_seconds: 12.5,
-        first_byte_seconds: Some(1.25),
-        bitrate_bps: 4_000_000,
-        ingress_bytes: 1,
-        egress_bytes: 2,
-        window_bytes: 3,
-        skipped_bytes: 4,
-        continuity_errors: 5,
-    }
-}
 
 /// Tells a sample that counts up with `n`, as a shard does each second.
 fn tell(server: &Server, shard: u16, n: u64) {
@@ -57,7 +38,14 @@ fn tell(server: &Server, shard: u16, n: u64) {
         stream("id:live\"\\\n", StreamState::Live),
         stream("id:starting", StreamState::Starting),
         stream("id:lingering", StreamState::Lingering),
+        stream("id:stalled", StreamState::Stalled),
     ];
+    sample.blocked = vec![BlockedContent {
+        key: "id:resting".into(),
+        cause: Cause::NoPeers,
+        seconds_left: 30.0,
+        failed_sessions: 3,
+    }];
     server.control.offer(FromShard::Sample(Box::new(sample))).unwrap();
 }
 
@@ -97,11 +85,11 @@ fn status_adds_up_what_the_shards_told() {
     let egress = status["throughput"]["egress_bps"].as_f64().unwrap();
     assert!((2.9..3.1).contains(&(egress / ingress)));
     assert_eq!((&status["status"], &status["reasons"]), (&"ok".into(), &serde_json::json!([])));
-    assert_eq!(status["streams"]["active"], 4, "two shards, two each that somebody wants");
+    assert_eq!(status["streams"]["active"], 6, "two shards, three each that somebody wants");
     assert_eq!((&status["viewers"], &status["viewers_waiting"]), (&6.into(), &2.into()));
     assert_eq!(status["address"], "127.0.0.1:8000");
     let engines = serde_json::json!({
-        "total": 2, "ready": 1, "degraded": 0, "booting": 1, "slots_total": 6, "slots_taken": 1
+        "total": 2, "ready": 1, "degraded": 0, "draining": 0, "booting": 1, "slots_total": 6, "slots_taken": 1
     });
     assert_eq!(status["engines"], engines);
     let shard = &status["shards"][1];
@@ -124,7 +112,7 @@ fn status_adds_up_what_the_shards_told() {
     assert_eq!(engines["engines"][0]["first_byte_seconds"], 1.5);
     assert_eq!(engines["engines"][0]["slots"], serde_json::json!({ "taken": 1, "capacity": 3 }));
     let streams = server.get("/api/v1/streams").json();
-    assert_eq!((streams["total"].as_u64(), streams["streams"].as_array().unwrap().len()), (Some(6), 6));
+    assert_eq!((streams["total"].as_u64(), streams["streams"].as_array().unwrap().len()), (Some(8), 8));
     assert_eq!(streams["streams"][0]["key"], "id:live\"\\\n");
 
     let page = server.get("/");
@@ -199,8 +187,12 @@ fn metrics_are_well_formed_complete_and_counters_never_fall() {
         ("millrace_streams", &[("state", "live")], 2.0),
         ("millrace_shard_info", &[("shard", "0"), ("driver", "epoll")], 1.0),
         ("millrace_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0),
-        ("orch_total_streams", &[], 4.0),
-        ("orch_active_streams", &[], 4.0),
+        ("millrace_streams", &[("state", "stalled")], 2.0),
+        ("millrace_streams", &[("state", "failing_over")], 0.0),
+        ("millrace_contents_blocked", &[], 2.0),
+        ("millrace_engines", &[("state", "draining")], 0.0),
+        ("orch_total_streams", &[], 6.0),
+        ("orch_active_streams", &[], 6.0),
         ("orch_engines_total", &[], 1.0),
         ("orch_healthy_engines", &[], 1.0),
         ("orch_unhealthy_engines", &[], 0.0),

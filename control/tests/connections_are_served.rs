@@ -90,12 +90,62 @@ fn refusals_have_one_shape() {
         ("BREW /metrics HTTP/1.1", 405, "method_not_allowed", Some("GET,HEAD")),
         ("POST /ace/getstream?id=1 HTTP/1.1", 405, "method_not_allowed", Some("GET, HEAD, OPTIONS")),
         ("GET /api/v1/status HTTP/1.1\r\nContent-Length: 65537", 413, "body_too_large", None),
+        ("POST /api/v1/engines/0/drain HTTP/1.1", 404, "engine_not_found", None),
+        ("DELETE /api/v1/engines/x/drain HTTP/1.1", 404, "engine_not_found", None),
+        ("GET /api/v1/engines/0/drain HTTP/1.1", 405, "method_not_allowed", Some("POST,DELETE")),
+        ("GET /api/v1/streams/id%3A0123 HTTP/1.1", 404, "stream_not_found", None),
+        ("GET /api/v1/streams/%ff HTTP/1.1", 400, "bad_key", None),
+        ("POST /api/v1/streams/id%3A0123/migrate HTTP/1.1", 404, "stream_not_found", None),
+        ("GET /api/v1/streams/id%3A0123/migrate HTTP/1.1", 405, "method_not_allowed", Some("POST")),
+        ("GET /api/v1/sessions/0123456789abcdef HTTP/1.1", 404, "session_not_found", None),
+        ("GET /api/v1/sessions/0123456789abcde HTTP/1.1", 400, "bad_session_id", None),
+        ("GET /api/v1/sessions/0123456789abcdeg HTTP/1.1", 400, "bad_session_id", None),
+        ("GET /api/v1/sessions?limit=0 HTTP/1.1", 400, "bad_parameter", None),
+        ("GET /api/v1/sessions?limit=1001 HTTP/1.1", 400, "bad_parameter", None),
+        ("GET /api/v1/sessions?limit=-1 HTTP/1.1", 400, "bad_parameter", None),
+        ("GET /api/v1/sessions?limit=1&limit=2 HTTP/1.1", 400, "bad_parameter", None),
+        ("GET /api/v1/sessions?state=dead HTTP/1.1", 400, "bad_parameter", None),
+        ("DELETE /api/v1/contents/blocked/id%3A0123 HTTP/1.1", 404, "content_not_blocked", None),
     ] {
         let client = server.connect(format!("{request}\r\nHost: a\r\n\r\n").as_bytes());
         let answer = Reader::new(client).answer();
         assert_eq!((answer.status, answer.problem().as_str()), (status, code), "{request}");
         assert_eq!(answer.header("allow"), allow, "{request}");
     }
+    server.stop();
+}
+
+#[test]
+fn a_page_of_another_site_may_look_and_change_nothing() {
+    let (server, shard) = server();
+    for (method, origin, status) in [
+        ("DELETE", "", 202),
+        ("DELETE", "Origin: http://tv.example:80\r\n", 202),
+        ("DELETE", "Origin: http://TV.example\r\n", 202),
+        ("DELETE", "Origin: http://evil.example\r\n", 403),
+        ("DELETE", "Origin: http://tv.example:8000\r\n", 403),
+        ("DELETE", "Origin: null\r\n", 403),
+        ("DELETE", "Origin: \r\n", 403),
+        ("DELETE", "Origin: \u{ff}\r\n", 403),
+        ("DELETE", "Origin: http://tv.example\r\nOrigin: http://evil.example\r\n", 403),
+        ("POST", "Origin: http://evil.example\r\n", 403),
+        ("BREW", "Origin: http://evil.example\r\n", 403),
+        ("GET", "Origin: http://evil.example\r\n", 200),
+    ] {
+        let answer = server.ask(method, "/api/v1/contents/blocked", origin);
+        assert_eq!(answer.status, status, "{method} {origin}: {answer:?}");
+        if status == 403 {
+            assert_eq!(answer.problem(), "foreign_origin");
+        }
+        let taken = || Some(shard.orders()).filter(|orders| orders.len() == 1);
+        if status == 202 {
+            support::eventually("the order", Duration::from_secs(5), taken);
+        } else {
+            assert!(shard.orders().is_empty(), "{method} {origin}");
+        }
+    }
+    let foreign = server.ask("POST", "/ace/getstream?id=1", "Origin: http://evil.example\r\n");
+    assert_eq!(foreign.status, 403);
     server.stop();
 }
 

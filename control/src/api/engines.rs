@@ -1,15 +1,19 @@
 //! `/api/v1/engines`.
 
 use axum::{
+    Json,
     extract::State,
-    http::Uri,
+    http::{StatusCode, Uri},
     response::{IntoResponse, Response},
 };
 use millrace_boundary::{EngineId, EngineState, Monotonic};
 use serde::Serialize;
 
 use super::problem::Problem;
-use crate::{engines::Engine, state::Shared};
+use crate::{
+    engines::{Engine, Engines},
+    state::Shared,
+};
 
 #[derive(Serialize)]
 struct EngineAnswer<'a> {
@@ -71,10 +75,43 @@ pub(super) async fn list(State(state): State<Shared>) -> Response {
 
 /// The engine whose id ends the path.
 pub(super) async fn one(State(state): State<Shared>, uri: Uri) -> Response {
-    let id = uri.path().rsplit('/').next().unwrap_or_default();
+    let id = named(&uri);
     let state = state.lock();
     match id.parse().ok().and_then(|id| state.engines.get(EngineId(id))) {
         Some(engine) => super::json(EngineAnswer::of(engine, Monotonic::now())),
         None => Problem::no_such_engine(id).into_response(),
     }
+}
+
+/// Gives an engine no more streams and lets those it has move away, until
+/// [`undrain`].
+pub(super) async fn drain(State(state): State<Shared>, uri: Uri) -> Response {
+    change(&state, &uri, Engines::drain, StatusCode::ACCEPTED)
+}
+
+/// Lets an engine be used again.
+pub(super) async fn undrain(State(state): State<Shared>, uri: Uri) -> Response {
+    change(&state, &uri, Engines::undrain, StatusCode::OK)
+}
+
+fn change(
+    state: &Shared,
+    uri: &Uri,
+    change: fn(&mut Engines, EngineId, Monotonic),
+    status: StatusCode,
+) -> Response {
+    let (mut state, now) = (state.lock(), Monotonic::now());
+    if let Ok(id) = named(uri).parse().map(EngineId) {
+        change(&mut state.engines, id, now);
+        state.offer_table(now);
+        if let Some(engine) = state.engines.get(id) {
+            return (status, Json(EngineAnswer::of(engine, now))).into_response();
+        }
+    }
+    Problem::no_such_engine(named(uri)).into_response()
+}
+
+/// The id in `/api/v1/engines/{id}` and below.
+fn named(uri: &Uri) -> &str {
+    uri.path().split('/').nth(4).unwrap_or_default()
 }

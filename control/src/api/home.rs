@@ -27,6 +27,8 @@ pub(super) async fn page(State(state): State<Shared>, headers: HeaderMap) -> Res
          {base}/api/v1/status    how it is\n\
          {base}/api/v1/streams   what plays\n\
          {base}/api/v1/engines   what plays it\n\
+         {base}/api/v1/sessions  what happened to streams\n\
+         {base}/api/v1/contents/blocked  what is not tried for a while\n\
          {base}/metrics          for Prometheus\n\
          {base}/healthz          alive?\n\
          {base}/readyz           ready for viewers?\n",

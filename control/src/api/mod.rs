@@ -1,9 +1,13 @@
 //! The HTTP API: answers from memory, built per request.
 
+mod contents;
 mod engines;
 mod health;
 mod home;
+mod key;
+mod origin;
 mod problem;
+mod sessions;
 mod status;
 mod streams;
 
@@ -13,7 +17,7 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{delete, get, post},
 };
 use millrace_boundary::Monotonic;
 
@@ -37,11 +41,19 @@ pub(crate) fn router(state: Shared) -> Router {
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/engines", get(engines::list))
         .route("/api/v1/engines/{id}", get(engines::one))
+        .route("/api/v1/engines/{id}/drain", post(engines::drain).delete(engines::undrain))
         .route("/api/v1/streams", get(streams::list))
+        .route("/api/v1/streams/{key}", get(streams::one))
+        .route("/api/v1/streams/{key}/migrate", post(streams::migrate))
+        .route("/api/v1/sessions", get(sessions::list))
+        .route("/api/v1/sessions/{id}", get(sessions::one))
+        .route("/api/v1/contents/blocked", get(contents::list).delete(contents::forgive_all))
+        .route("/api/v1/contents/blocked/{key}", delete(contents::forgive))
         .fallback(elsewhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn(without_large_body))
+        .layer(middleware::from_fn(origin::without_foreign_changes))
         .layer(middleware::map_response(with_common_headers))
         .with_state(state)
 }

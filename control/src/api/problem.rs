@@ -5,9 +5,10 @@ use axum::{
     http::{Method, StatusCode},
     response::{IntoResponse, Response},
 };
+use millrace_boundary::ShardId;
 use serde_json::{Value, json};
 
-use crate::connection::HEAD;
+use crate::{connection::HEAD, orders::NotOrdered};
 
 /// Characters of a foreign path or method that are repeated in a message.
 const QUOTED: usize = 120;
@@ -40,6 +41,56 @@ impl Problem {
             code: "engine_not_found",
             message: format!("there is no engine {}", quoted(id)),
             remedy: "see /api/v1/engines for the engines that exist",
+        }
+    }
+
+    pub(crate) fn no_such_stream(key: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: "stream_not_found",
+            message: format!("no stream {} runs", quoted(key)),
+            remedy: "see /api/v1/streams, where a stream stands a second after it began",
+        }
+    }
+
+    pub(crate) fn no_such_session(id: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: "session_not_found",
+            message: format!("there was no session {}, or it is forgotten", quoted(id)),
+            remedy: "see /api/v1/sessions for the newest 2,000, which are kept; older ones are in the log",
+        }
+    }
+
+    pub(crate) fn bad_session_id(id: &str) -> Self {
+        let message = format!("{} is not the id of a session", quoted(id));
+        Self::bad_request("bad_session_id", message, "give the 16 hexadecimal digits of Millrace-Session")
+    }
+
+    pub(crate) fn no_such_content(key: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            code: "content_not_blocked",
+            message: format!("{} is not blocked", quoted(key)),
+            remedy: "see /api/v1/contents/blocked, where a content stands a second after it failed",
+        }
+    }
+
+    /// A shard does not take an order.
+    pub(crate) fn not_ordered(shard: ShardId, why: NotOrdered) -> Self {
+        let message = format!("shard {shard}: {why}");
+        match why {
+            NotOrdered::Busy => Self::unavailable("shard_busy", message, "try again in a second"),
+            NotOrdered::Gone => Self::unavailable("shard_gone", message, "restart the server"),
+        }
+    }
+
+    pub(crate) fn foreign_origin(origin: &str) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            code: "foreign_origin",
+            message: format!("a page of {} may change nothing here", quoted(origin)),
+            remedy: "send no Origin header; a proxy in front has to pass the Host header on",
         }
     }
 
@@ -85,6 +136,14 @@ impl Problem {
         let message = format!("{limit} API connections are open");
         let remedy = "close idle connections, or try again in a few seconds";
         Self::unavailable("too_many_connections", message, remedy)
+    }
+
+    pub(crate) fn bad_request(code: &'static str, message: String, remedy: &'static str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code, message, remedy }
+    }
+
+    pub(crate) fn conflict(code: &'static str, message: String, remedy: &'static str) -> Self {
+        Self { status: StatusCode::CONFLICT, code, message, remedy }
     }
 
     pub(crate) fn unavailable(code: &'static str, message: String, remedy: &'static str) -> Self {

@@ -58,6 +58,7 @@ struct EngineTotals {
     total: usize,
     ready: usize,
     degraded: usize,
+    draining: usize,
     booting: usize,
     slots_total: u64,
     slots_taken: u64,
@@ -86,6 +87,7 @@ impl Status {
             total: state.engines.all().len(),
             ready: counts.ready,
             degraded: counts.degraded,
+            draining: counts.draining,
             booting: counts.booting,
             slots_total: state.engines.all().iter().map(|e| u64::from(e.slots.capacity())).sum(),
             slots_taken: state.engines.all().iter().map(|e| u64::from(e.slots.taken())).sum(),
@@ -134,8 +136,9 @@ fn reasons(state: &State, engines: &EngineTotals, now: Monotonic) -> Vec<Reason>
         let message = format!("{} of {} engines are degraded", engines.degraded, engines.total);
         add(Verdict::Degraded, "engines_degraded", message);
     }
-    if engines.ready > 0 && engines.slots_taken >= engines.slots_total {
-        add(Verdict::Degraded, "engines_full", format!("all {} slots are taken", engines.slots_total));
+    if engines.ready > 0 && state.engines.table().free_slots() == 0 {
+        let message = format!("all slots of {} ready engines are taken", engines.ready);
+        add(Verdict::Degraded, "engines_full", message);
     }
     for shard in &state.shards {
         if shard.silence(now) >= SILENT {

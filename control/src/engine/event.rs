@@ -13,6 +13,10 @@ pub(crate) enum Event {
     Probed(Result<Answer, ProbeFailure>),
     /// A shard learned something from using it.
     Used(EngineEvidence),
+    /// Somebody wants it emptied.
+    Drain,
+    /// Somebody wants it used again.
+    Undrain,
     /// Time passed.
     Tick,
 }
@@ -59,6 +63,10 @@ pub(crate) enum Why {
     PauseOver,
     /// A start worked.
     StartsWork,
+    /// Somebody has asked for it to be emptied.
+    DrainAsked,
+    /// Somebody has asked for it to be used again.
+    DrainUndone,
 }
 
 impl std::fmt::Display for Why {
@@ -70,6 +78,8 @@ impl std::fmt::Display for Why {
             Self::StartsFail(pause) => write!(f, "starts fail, paused for {pause:?}"),
             Self::PauseOver => f.write_str("the pause is over, one trial"),
             Self::StartsWork => f.write_str("a start worked"),
+            Self::DrainAsked => f.write_str("it is to be emptied"),
+            Self::DrainUndone => f.write_str("it is not to be emptied any more"),
         }
     }
 }

@@ -11,10 +11,17 @@
 //!                                      ▲                                    │
 //!                                      └── anything that degrades Ready, or ┘
 //!                                          one failed start: pause doubled
+//!
+//!                drain                    undrain, by what was heard meanwhile
+//!     any state ───────▶ Draining ─────▶ Booting   it has never answered
+//!                         │    ▲         Degraded  its API fails, or it is offline
+//!                         └────┘         Trial     its starts failed in a row
+//!                    anything else       Ready     nothing is held against it
 //! ```
 //!
 //! `Trial` is published as ready with room for one stream: the first start
-//! after a pause decides, and not a whole fleet's worth of viewers.
+//! after a pause decides, and not a whole fleet's worth of viewers. `Draining`
+//! listens and counts like the others, but only an undrain ends it.
 
 use std::time::Duration;
 
@@ -42,6 +49,7 @@ enum State {
     Ready,
     Trial,
     Degraded(Ail),
+    Draining,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +65,7 @@ impl State {
             Self::Booting => EngineState::Booting,
             Self::Ready | Self::Trial => EngineState::Ready,
             Self::Degraded(_) => EngineState::Degraded,
+            Self::Draining => EngineState::Draining,
         }
     }
 }
@@ -159,6 +168,16 @@ impl Life {
                 State::Degraded(Ail::Starts { until }) if until <= now => {
                     (State::Trial, Some(Why::PauseOver))
                 }
+                State::Booting | State::Ready | State::Trial | State::Degraded(_) | State::Draining => {
+                    (self.state, None)
+                }
+            },
+            Event::Drain => (State::Draining, Some(Why::DrainAsked)),
+            Event::Undrain => match self.state {
+                State::Draining => {
+                    effects.push(Effect::ProbeSoon);
+                    (self.judged(), Some(Why::DrainUndone))
+                }
                 State::Booting | State::Ready | State::Trial | State::Degraded(_) => (self.state, None),
             },
         };
@@ -183,7 +202,9 @@ impl Life {
                 self.start_failures = 0;
                 (State::Ready, Some(Why::ApiAnswers))
             }
-            State::Ready | State::Trial | State::Degraded(Ail::Starts { .. }) => (self.state, None),
+            State::Ready | State::Trial | State::Degraded(Ail::Starts { .. }) | State::Draining => {
+                (self.state, None)
+            }
         }
     }
 
@@ -191,7 +212,9 @@ impl Life {
         self.last_probe = Some(LastProbe { at: now, failure: Some(failure) });
         self.probe_failures = self.probe_failures.saturating_add(1);
         match (self.state, self.failing_api()) {
-            (State::Booting | State::Degraded(Ail::Api), _) | (_, None) => (self.state, None),
+            (State::Booting | State::Degraded(Ail::Api) | State::Draining, _) | (_, None) => {
+                (self.state, None)
+            }
             (
                 State::Ready | State::Trial | State::Degraded(Ail::Offline | Ail::Starts { .. }),
                 Some(failure),
@@ -209,7 +232,7 @@ impl Life {
                 (State::Ready, Some(Why::StartsWork))
             }
             // A start begun before the API fell silent proves nothing about it.
-            State::Booting | State::Ready | State::Degraded(Ail::Api) => (self.state, None),
+            State::Booting | State::Ready | State::Degraded(Ail::Api) | State::Draining => (self.state, None),
         }
     }
 
@@ -220,7 +243,7 @@ impl Life {
         let on_trial = self.state == State::Trial;
         match self.state {
             // Starts begun before the fall are still failing: already answered.
-            State::Booting | State::Degraded(_) => (self.state, None),
+            State::Booting | State::Degraded(_) | State::Draining => (self.state, None),
             State::Ready | State::Trial => {
                 if let Some(failure) = self.failing_api() {
                     (State::Degraded(Ail::Api), Some(Why::ApiFails(failure)))
@@ -241,6 +264,22 @@ impl Life {
     fn doubted(&mut self, now: Monotonic) -> (State, Option<Why>) {
         self.lately_failed.add(now);
         (self.state, None)
+    }
+
+    /// Where it stands by what was heard of it, whatever state it was in.
+    fn judged(&self) -> State {
+        if self.version.is_none() {
+            State::Booting
+        } else if self.failing_api().is_some() {
+            State::Degraded(Ail::Api)
+        } else if self.is_offline() {
+            State::Degraded(Ail::Offline)
+        } else if self.start_failures >= START_FAILURES {
+            // The time it was left alone was its pause.
+            State::Trial
+        } else {
+            State::Ready
+        }
     }
 
     /// What is wrong with the API, once it is enough to act on: two failed
@@ -272,7 +311,7 @@ impl Life {
 
     fn invariants_hold(&self) -> bool {
         let paused_in_range = (PAUSE_FIRST..=PAUSE_LONGEST).contains(&self.next_pause);
-        let answered = self.state == State::Booting || self.version.is_some();
+        let answered = matches!(self.state, State::Booting | State::Draining) || self.version.is_some();
         let healthy_when_ready = self.state != State::Ready
             || (self.start_failures < START_FAILURES && self.probe_failures < PROBE_FAILURES);
         paused_in_range && answered && healthy_when_ready
@@ -280,114 +319,5 @@ impl Life {
 }
 
 #[cfg(test)]
-mod tests {
-    use millrace_boundary::Cause;
-
-    use super::*;
-
-    fn good(connected: Option<bool>) -> Event {
-        Event::Probed(Ok(Answer { version: "3.2.11".into(), platform: None, connected }))
-    }
-    fn bad(failure: ProbeFailure) -> Event {
-        Event::Probed(Err(failure))
-    }
-    fn failed(cause: Cause) -> Event {
-        Event::Used(EngineEvidence::StartFailed(cause))
-    }
-    fn worked() -> Event {
-        Event::Used(EngineEvidence::Started(Duration::from_secs(2)))
-    }
-
-    /// Plays `events` a second apart from a ready engine on.
-    fn after(events: impl IntoIterator<Item = Event>) -> (EngineState, Life) {
-        let mut life = Life::new(Monotonic::default());
-        let mut effects = Vec::new();
-        let mut now = Monotonic(Duration::from_secs(100));
-        life.on(good(Some(true)), now, &mut effects);
-        for event in events {
-            now = now + Duration::from_secs(1);
-            life.on(event, now, &mut effects);
-        }
-        (life.state(), life)
-    }
-
-    #[test]
-    fn degrades_and_recovers_by_the_rules() {
-        use EngineState::{Degraded, Ready};
-        use ProbeFailure::{Nonsense, Refused, Silent};
-        let silent = || failed(Cause::EngineSilent);
-        let content = || failed(Cause::ContentUnavailable);
-        for (name, events, state) in [
-            ("nothing happened", vec![], Ready),
-            ("one lost probe", vec![bad(Silent)], Ready),
-            ("two lost probes", vec![bad(Silent), bad(Nonsense)], Degraded),
-            ("a good probe between", vec![bad(Silent), good(None), bad(Silent)], Ready),
-            ("one good probe repairs", vec![bad(Silent), bad(Silent), good(None)], Ready),
-            ("refused, then a failed start", vec![bad(Refused), silent()], Degraded),
-            ("a failed start, then refused", vec![silent(), bad(Refused)], Degraded),
-            ("silent and a failed start are not enough", vec![bad(Silent), silent()], Ready),
-            ("offline alone", vec![good(Some(false)), good(Some(false))], Ready),
-            ("offline and a failed start", vec![good(Some(false)), silent()], Degraded),
-            ("a failed start, then offline", vec![silent(), good(Some(false))], Degraded),
-            (
-                "offline, and only content fails",
-                vec![good(Some(false)), content(), content(), content()],
-                Ready,
-            ),
-            ("online again", vec![good(Some(false)), silent(), good(Some(true))], Ready),
-            ("offline but starts work", vec![good(Some(false)), silent(), worked()], Ready),
-            ("two failed starts", vec![silent(), silent()], Ready),
-            ("three failed starts", vec![silent(), silent(), silent()], Degraded),
-            ("a good probe does not repair starts", vec![silent(), silent(), silent(), good(None)], Degraded),
-            ("a working start does", vec![silent(), silent(), silent(), worked()], Ready),
-            ("a working start between", vec![silent(), silent(), worked(), silent()], Ready),
-            ("a hundred content failures", (0..100).map(|_| content()).collect(), Ready),
-            (
-                "a hundred timeouts, nobody's for sure",
-                (0..100).map(|_| failed(Cause::StartTimeout)).collect(),
-                Ready,
-            ),
-        ] {
-            assert_eq!(after(events).0, state, "{name}");
-        }
-    }
-
-    #[test]
-    fn only_what_may_be_the_engines_fault_becomes_a_penalty() {
-        for &cause in Cause::ALL {
-            for event in [failed(cause), Event::Used(EngineEvidence::Broke(cause))] {
-                let (_, life) = after([event]);
-                let penalty = life.penalty(Monotonic(Duration::from_secs(101)));
-                assert_eq!(penalty == 0, Blame::of(cause) == Blame::Elsewhere, "{cause:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_paused_engine_gets_one_trial_and_its_pause_doubles_up_to_five_minutes() {
-        let (_, mut life) = after((0..3).map(|_| failed(Cause::EngineSilent)));
-        let mut now = Monotonic(Duration::from_secs(103));
-        let mut effects = Vec::new();
-        for seconds in [10u64, 20, 40, 80, 160, 300, 300] {
-            let until = now + Duration::from_secs(seconds);
-            life.on(Event::Tick, until - Duration::from_millis(1), &mut effects);
-            assert_eq!((life.state(), effects.as_slice()), (EngineState::Degraded, &[][..]), "{seconds}");
-            life.on(Event::Tick, until, &mut effects);
-            assert_eq!(effects[1..], [Effect::Admit(Admission::One)], "{seconds}");
-            now = until + Duration::from_secs(1);
-            effects.clear();
-            life.on(failed(Cause::EngineSilent), now, &mut effects);
-            assert_eq!(life.state(), EngineState::Degraded);
-            assert!(effects.contains(&Effect::Admit(Admission::All)));
-            effects.clear();
-        }
-        life.on(Event::Tick, now + Duration::from_secs(300), &mut effects);
-        effects.clear();
-        life.on(worked(), now + Duration::from_secs(301), &mut effects);
-        assert_eq!(
-            (life.state(), effects.as_slice()),
-            (EngineState::Ready, &[Effect::Admit(Admission::All)][..])
-        );
-        assert_eq!(life.next_pause, PAUSE_FIRST, "a working start forgives");
-    }
-}
+#[path = "life_tests.rs"]
+mod tests;

@@ -20,6 +20,7 @@ struct Log {
     probes: Vec<Result<Option<bool>, ProbeFailure>>,
     engine_failures_in_a_row: u32,
     degraded_at: Option<Monotonic>,
+    is_drained: bool,
     admission: Option<Admission>,
 }
 
@@ -33,7 +34,7 @@ fn draw(random: &mut Random) -> Event {
     ];
     let cause =
         |random: &mut Random| Cause::ALL[usize::try_from(random.below(Cause::ALL.len() as u64)).unwrap()];
-    match random.below(20) {
+    match random.below(21) {
         0..=5 => {
             let connected = [None, Some(true), Some(false)][usize::try_from(random.below(3)).unwrap()];
             Event::Probed(Ok(Answer { version: "3.2.11".into(), platform: None, connected }))
@@ -42,6 +43,11 @@ fn draw(random: &mut Random) -> Event {
         9..=10 => Event::Used(EngineEvidence::Started(Duration::from_millis(random.next()))),
         11..=14 => Event::Used(EngineEvidence::StartFailed(cause(random))),
         15 => Event::Used(EngineEvidence::Broke(cause(random))),
+        // Twice as often undone as asked for, so that there is more to see.
+        20 => [Event::Drain, Event::Undrain, Event::Undrain]
+            .into_iter()
+            .nth(usize::try_from(random.below(3)).unwrap())
+            .unwrap(),
         _ => Event::Tick,
     }
 }
@@ -70,6 +76,8 @@ fn live(seed: u64) {
                         | Cause::EngineReset
                 ));
             }
+            Event::Drain => log.is_drained = true,
+            Event::Undrain => log.is_drained = false,
             Event::Used(EngineEvidence::Broke(_)) | Event::Tick => {}
         }
         effects.clear();
@@ -83,13 +91,20 @@ fn live(seed: u64) {
         let turned = effects.iter().filter(|e| matches!(e, Effect::Turned { .. })).count();
         assert_eq!(turned, usize::from(before != after), "{context}: each turn is told once");
 
+        let is_draining = after == EngineState::Draining;
+        assert_eq!(is_draining, log.is_drained, "{context}: drained as long as somebody wants it");
+        if is_draining {
+            assert_ne!(log.admission, Some(Admission::One), "{context}: no trial while it is emptied");
+            continue;
+        }
+
         let ever_answered = log.probes.iter().any(Result::is_ok);
         assert_eq!(after == EngineState::Booting, !ever_answered, "{context}: booting ends with an answer");
         let two_failed = log.probes.iter().rev().take(2).filter(|p| p.is_err()).count() == 2;
         if ever_answered && two_failed {
             assert_eq!(after, EngineState::Degraded, "{context}: two failed probes degrade");
         }
-        if before == EngineState::Ready && after == EngineState::Degraded {
+        if before != EngineState::Degraded && after == EngineState::Degraded {
             let probe_failed = log.probes.last().is_some_and(Result::is_err);
             assert!(
                 probe_failed || log.engine_failures_in_a_row > 0,

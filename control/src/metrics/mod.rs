@@ -158,6 +158,7 @@ fn engines(page: &mut Page, state: &State, now: Monotonic) {
         (EngineState::Booting, counts.booting),
         (EngineState::Ready, counts.ready),
         (EngineState::Degraded, counts.degraded),
+        (EngineState::Draining, counts.draining),
     ] {
         family.sample(&[("state", &word.as_str())], count);
     }
@@ -204,6 +205,10 @@ fn engines(page: &mut Page, state: &State, now: Monotonic) {
         let count = streams(state).filter(|s| **s == word).count();
         family.sample(&[("state", &word.as_str())], count);
     }
+    let blocked: usize =
+        state.shards.iter().filter_map(Shard::sample).map(|sample| sample.blocked.len()).sum();
+    let help = "Contents that rest after failures, at most 100 of each shard.";
+    page.single(Kind::Gauge, "millrace_contents_blocked", help, blocked);
 }
 
 fn streams(state: &State) -> impl Iterator<Item = &StreamState> {

@@ -20,8 +20,8 @@ use std::{
 };
 
 use millrace_boundary::{
-    Counters, Doorbell, Driver, EngineTable, Epoch, FromShard, HandedConnection, Inbox, Mailbox, ShardId,
-    ShardSample, ToShard, latency_histogram, mailbox,
+    Counters, Doorbell, Driver, EngineId, EngineTable, Epoch, FromShard, HandedConnection, Inbox, Mailbox,
+    ShardId, ShardSample, StreamSample, StreamState, ToShard, latency_histogram, mailbox,
 };
 use millrace_control::{ControlConfig, FleetConfig, Readiness, run};
 
@@ -128,6 +128,15 @@ impl Server {
         http::Reader::new(self.connect(request.as_bytes())).answer()
     }
 
+    /// The answer to a request that is not a GET, with `headers` that each end
+    /// in a line break.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &str) -> http::Answer {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: tv.example:80\r\nConnection: close\r\n{headers}Content-Length: 0\r\n\r\n"
+        );
+        http::Reader::new(self.connect(request.as_bytes())).answer()
+    }
+
     /// What `/api/v1/engines/{id}` says.
     pub(crate) fn engine(&self, id: usize) -> serde_json::Value {
         self.get(&format!("/api/v1/engines/{id}")).json()
@@ -169,11 +178,50 @@ pub(crate) fn sample(shard: u16, epoch: Epoch) -> ShardSample {
     }
 }
 
+/// A stream that two viewers watch on engine 0.
+pub(crate) fn stream(key: &str, state: StreamState) -> StreamSample {
+    StreamSample {
+        session: "00112233aabbccdd".into(),
+        key: key.into(),
+        infohash: None,
+        state,
+        engine: Some(EngineId(0)),
+        sources: 1,
+        verdict: None,
+        shard: ShardId(0),
+        viewers: 2,
+        age_seconds: 12.5,
+        first_byte_seconds: Some(1.25),
+        bitrate_bps: 4_000_000,
+        ingress_bytes: 1,
+        egress_bytes: 2,
+        window_bytes: 3,
+        skipped_bytes: 4,
+        continuity_errors: 5,
+        clock_jumps: 0,
+        peers: Some(7),
+        speed_down_kib: Some(500),
+        speed_up_kib: Some(20),
+        downloaded_bytes: Some(1 << 30),
+        uploaded_bytes: Some(1 << 20),
+        position_unix: Some(1_700_000_000),
+        live_last_unix: Some(1_700_000_010),
+    }
+}
+
+/// An order that a shard has taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Migrate(u64),
+    Forgive(Option<String>),
+}
+
 /// A shard that adopts, samples and drains at once, on a thread of its own.
 pub(crate) struct Obedient {
     end: Arc<AtomicBool>,
     epoch: Arc<AtomicU64>,
     table: Arc<std::sync::Mutex<Arc<EngineTable>>>,
+    orders: Arc<std::sync::Mutex<Vec<Order>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -182,7 +230,9 @@ impl Obedient {
         let end = Arc::new(AtomicBool::new(false));
         let epoch = Arc::new(AtomicU64::new(0));
         let table = Arc::new(std::sync::Mutex::new(Arc::new(EngineTable::default())));
+        let orders = Arc::new(std::sync::Mutex::new(Vec::new()));
         let (ended, newest, held) = (Arc::clone(&end), Arc::clone(&epoch), Arc::clone(&table));
+        let taken = Arc::clone(&orders);
         let thread = std::thread::spawn(move || {
             let id = ShardId(shard);
             control.offer(FromShard::Sample(Box::new(sample(shard, Epoch(0))))).ok();
@@ -193,17 +243,26 @@ impl Obedient {
                         control.offer(FromShard::Adopted { shard: id, epoch: table.epoch }).ok();
                         *held.lock().unwrap() = table;
                     }
-                    Some(ToShard::Table(_) | ToShard::Migrate { .. } | ToShard::Forgive { .. }) => {}
+                    Some(ToShard::Table(_)) => {}
+                    Some(ToShard::Migrate { session }) => taken.lock().unwrap().push(Order::Migrate(session)),
+                    Some(ToShard::Forgive { key }) => {
+                        taken.lock().unwrap().push(Order::Forgive(key.map(String::from)));
+                    }
                     Some(ToShard::Drain { .. }) => drop(control.offer(FromShard::Drained { shard: id })),
                     None => std::thread::sleep(Duration::from_millis(1)),
                 }
             }
         });
-        Self { end, epoch, table, thread: Some(thread) }
+        Self { end, epoch, table, orders, thread: Some(thread) }
     }
 
     pub(crate) fn epoch(&self) -> Epoch {
         Epoch(self.epoch.load(Ordering::Relaxed))
+    }
+
+    /// The orders taken since this was last asked.
+    pub(crate) fn orders(&self) -> Vec<Order> {
+        std::mem::take(&mut self.orders.lock().unwrap())
     }
 
     pub(crate) fn table(&self) -> Arc<EngineTable> {

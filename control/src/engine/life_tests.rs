@@ -1,0 +1,169 @@
+//! Each transition of an engine's life.
+
+use millrace_boundary::Cause;
+
+use super::*;
+
+fn good(connected: Option<bool>) -> Event {
+    Event::Probed(Ok(Answer { version: "3.2.11".into(), platform: None, connected }))
+}
+fn bad(failure: ProbeFailure) -> Event {
+    Event::Probed(Err(failure))
+}
+fn failed(cause: Cause) -> Event {
+    Event::Used(EngineEvidence::StartFailed(cause))
+}
+fn worked() -> Event {
+    Event::Used(EngineEvidence::Started(Duration::from_secs(2)))
+}
+
+/// Plays `events` a second apart from a ready engine on.
+fn after(events: impl IntoIterator<Item = Event>) -> (EngineState, Life) {
+    let mut life = Life::new(Monotonic::default());
+    let mut effects = Vec::new();
+    let mut now = Monotonic(Duration::from_secs(100));
+    life.on(good(Some(true)), now, &mut effects);
+    for event in events {
+        now = now + Duration::from_secs(1);
+        life.on(event, now, &mut effects);
+    }
+    (life.state(), life)
+}
+
+#[test]
+fn degrades_and_recovers_by_the_rules() {
+    use EngineState::{Degraded, Ready};
+    use ProbeFailure::{Nonsense, Refused, Silent};
+    let silent = || failed(Cause::EngineSilent);
+    let content = || failed(Cause::ContentUnavailable);
+    for (name, events, state) in [
+        ("nothing happened", vec![], Ready),
+        ("one lost probe", vec![bad(Silent)], Ready),
+        ("two lost probes", vec![bad(Silent), bad(Nonsense)], Degraded),
+        ("a good probe between", vec![bad(Silent), good(None), bad(Silent)], Ready),
+        ("one good probe repairs", vec![bad(Silent), bad(Silent), good(None)], Ready),
+        ("refused, then a failed start", vec![bad(Refused), silent()], Degraded),
+        ("a failed start, then refused", vec![silent(), bad(Refused)], Degraded),
+        ("silent and a failed start are not enough", vec![bad(Silent), silent()], Ready),
+        ("offline alone", vec![good(Some(false)), good(Some(false))], Ready),
+        ("offline and a failed start", vec![good(Some(false)), silent()], Degraded),
+        ("a failed start, then offline", vec![silent(), good(Some(false))], Degraded),
+        ("offline, and only content fails", vec![good(Some(false)), content(), content(), content()], Ready),
+        ("online again", vec![good(Some(false)), silent(), good(Some(true))], Ready),
+        ("offline but starts work", vec![good(Some(false)), silent(), worked()], Ready),
+        ("two failed starts", vec![silent(), silent()], Ready),
+        ("three failed starts", vec![silent(), silent(), silent()], Degraded),
+        ("a good probe does not repair starts", vec![silent(), silent(), silent(), good(None)], Degraded),
+        ("a working start does", vec![silent(), silent(), silent(), worked()], Ready),
+        ("a working start between", vec![silent(), silent(), worked(), silent()], Ready),
+        ("a hundred content failures", (0..100).map(|_| content()).collect(), Ready),
+        (
+            "a hundred timeouts, nobody's for sure",
+            (0..100).map(|_| failed(Cause::StartTimeout)).collect(),
+            Ready,
+        ),
+    ] {
+        assert_eq!(after(events).0, state, "{name}");
+    }
+}
+
+#[test]
+fn a_drain_lasts_until_undone_and_then_what_was_heard_meanwhile_counts() {
+    use EngineState::{Degraded, Draining, Ready};
+    use ProbeFailure::Silent;
+    let failing = || (0..3).map(|_| failed(Cause::EngineSilent));
+    let drained = |events: Vec<Event>| [Event::Drain].into_iter().chain(events);
+    for (name, events, state, room) in [
+        ("nothing", vec![], Ready, Some(Admission::All)),
+        ("good probes", vec![good(None), good(Some(true))], Ready, None),
+        ("asked for again", vec![Event::Drain, Event::Tick], Ready, None),
+        ("its API fails", vec![bad(Silent), bad(Silent)], Degraded, None),
+        ("its API failed", vec![bad(Silent), bad(Silent), good(None)], Ready, None),
+        ("offline, and a start failed", vec![good(Some(false)), failed(Cause::EngineSilent)], Degraded, None),
+        ("starts fail in a row", failing().collect(), Ready, Some(Admission::One)),
+        ("starts failed, one worked", failing().chain([worked()]).collect(), Ready, None),
+    ] {
+        let (while_drained, mut life) = after(drained(events));
+        assert_eq!(while_drained, Draining, "{name}");
+        let (now, mut effects) = (Monotonic(Duration::from_secs(1_000)), Vec::new());
+        life.on(Event::Tick, now, &mut effects);
+        assert_eq!((life.state(), effects.as_slice()), (Draining, &[][..]), "{name}: time ends no drain");
+        life.on(Event::Undrain, now, &mut effects);
+        assert_eq!((life.state(), life.since()), (state, now), "{name}");
+        assert_eq!(effects[0], Effect::ProbeSoon, "{name}");
+        let turned = Effect::Turned { from: Draining, to: state, why: Why::DrainUndone };
+        assert_eq!(effects[1], turned, "{name}");
+        let one = effects.contains(&Effect::Admit(Admission::One));
+        assert_eq!(one, room == Some(Admission::One), "{name}: {effects:?}");
+        effects.clear();
+        life.on(Event::Undrain, now, &mut effects);
+        assert_eq!((life.state(), effects.as_slice()), (state, &[][..]), "{name}: once is enough");
+    }
+}
+
+#[test]
+fn every_state_can_be_drained_and_one_that_never_answered_boots_on() {
+    let (now, mut effects) = (Monotonic(Duration::from_secs(300)), Vec::new());
+    let silent = || failed(Cause::EngineSilent);
+    let (_, mut on_trial) = after([silent(), silent(), silent()]);
+    on_trial.on(Event::Tick, now, &mut effects);
+    for (name, mut life, from, to) in [
+        ("booting", Life::new(now), EngineState::Booting, EngineState::Booting),
+        ("ready", after([]).1, EngineState::Ready, EngineState::Ready),
+        ("paused", after([silent(), silent(), silent()]).1, EngineState::Degraded, EngineState::Ready),
+        ("on trial", on_trial, EngineState::Ready, EngineState::Ready),
+        (
+            "fails probes",
+            after([bad(ProbeFailure::Silent), bad(ProbeFailure::Silent)]).1,
+            EngineState::Degraded,
+            EngineState::Degraded,
+        ),
+    ] {
+        effects.clear();
+        life.on(Event::Drain, now, &mut effects);
+        let turned = Effect::Turned { from, to: EngineState::Draining, why: Why::DrainAsked };
+        assert_eq!(effects[0], turned, "{name}");
+        assert_eq!(effects.get(1), (name == "on trial").then_some(&Effect::Admit(Admission::All)), "{name}");
+        life.on(Event::Undrain, now, &mut effects);
+        assert_eq!(life.state(), to, "{name}");
+    }
+}
+
+#[test]
+fn only_what_may_be_the_engines_fault_becomes_a_penalty() {
+    for &cause in Cause::ALL {
+        for event in [failed(cause), Event::Used(EngineEvidence::Broke(cause))] {
+            let (_, life) = after([event]);
+            let penalty = life.penalty(Monotonic(Duration::from_secs(101)));
+            assert_eq!(penalty == 0, Blame::of(cause) == Blame::Elsewhere, "{cause:?}");
+        }
+    }
+}
+
+#[test]
+fn a_paused_engine_gets_one_trial_and_its_pause_doubles_up_to_five_minutes() {
+    let (_, mut life) = after((0..3).map(|_| failed(Cause::EngineSilent)));
+    let mut now = Monotonic(Duration::from_secs(103));
+    let mut effects = Vec::new();
+    for seconds in [10u64, 20, 40, 80, 160, 300, 300] {
+        let until = now + Duration::from_secs(seconds);
+        life.on(Event::Tick, until - Duration::from_millis(1), &mut effects);
+        assert_eq!((life.state(), effects.as_slice()), (EngineState::Degraded, &[][..]), "{seconds}");
+        life.on(Event::Tick, until, &mut effects);
+        assert_eq!(effects[1..], [Effect::Admit(Admission::One)], "{seconds}");
+        now = until + Duration::from_secs(1);
+        effects.clear();
+        life.on(failed(Cause::EngineSilent), now, &mut effects);
+        assert_eq!(life.state(), EngineState::Degraded);
+        assert!(effects.contains(&Effect::Admit(Admission::All)));
+        effects.clear();
+    }
+    life.on(Event::Tick, now + Duration::from_secs(300), &mut effects);
+    effects.clear();
+    life.on(worked(), now + Duration::from_secs(301), &mut effects);
+    assert_eq!(
+        (life.state(), effects.as_slice()),
+        (EngineState::Ready, &[Effect::Admit(Admission::All)][..])
+    );
+    assert_eq!(life.next_pause, PAUSE_FIRST, "a working start forgives");
+}
