@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn every_row_survives_an_id_and_a_text() {
-        let all = Scenario::catalogue().zip(0u8..).map(|(_, n)| Scenario::from_code(n, [3, 2_000]).unwrap());
+        let all = (0..=u8::MAX).filter_map(|n| Scenario::from_code(n, [3, 2_000]));
         let content = Content::Signed { bitrate_bps: 4_000_001 };
         for scenario in all {
             let id = ContentId::new(content, scenario, 0x8_7654_3211);

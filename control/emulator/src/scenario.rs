@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Behaviour, Content,
     behaviour::{At, BadJson},
-    catalogue::{CATALOGUE, Row},
+    catalogue::{HEALTHY, Row, row_named, row_of, rows},
 };
 
 /// One scenario: a row of the catalogue with its two parameters. As text it is
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Scenario {
-    row: u8,
+    number: u8,
     parameters: [u32; 2],
 }
 
@@ -166,22 +166,22 @@ scenarios! {
 
 impl Scenario {
     fn named(name: &str, parameters: &[u32]) -> Self {
-        let row = CATALOGUE.iter().zip(0u8..).find(|(row, _)| row.name == name).map(|(_, i)| i);
+        let row = row_named(name);
         debug_assert!(row.is_some(), "{name} is not in the catalogue");
         let parameter = |i: usize| parameters.get(i).copied().unwrap_or(0);
-        Self { row: row.unwrap_or(0), parameters: [parameter(0), parameter(1)] }
+        Self { number: row.map_or(0, |row| row.number), parameters: [parameter(0), parameter(1)] }
     }
 
     /// The scenario with this number in a content id, if there is one.
     #[must_use]
     pub fn from_code(number: u8, parameters: [u32; 2]) -> Option<Self> {
-        (usize::from(number) < CATALOGUE.len()).then_some(Self { row: number, parameters })
+        row_of(number).map(|_| Self { number, parameters })
     }
 
     /// Its number and parameters in a content id.
     #[must_use]
     pub fn code(&self) -> (u8, [u32; 2]) {
-        (self.row, self.parameters)
+        (self.number, self.parameters)
     }
 
     /// Its name.
@@ -204,15 +204,18 @@ impl Scenario {
 
     /// Every scenario, as text with parameter kinds, in the order of numbers.
     pub fn catalogue() -> impl Iterator<Item = String> {
-        CATALOGUE.iter().map(|row| {
-            let kinds: Vec<_> = row.parameters.iter().map(Parameter::describe).collect();
-            if kinds.is_empty() { row.name.to_owned() } else { format!("{}({})", row.name, kinds.join(",")) }
-        })
+        rows().map(describe)
     }
 
     fn row(&self) -> &'static Row {
-        CATALOGUE.get(usize::from(self.row)).unwrap_or(&CATALOGUE[0])
+        row_of(self.number).unwrap_or(HEALTHY)
     }
+}
+
+/// A row's name, with the kinds of its parameters.
+fn describe(row: &Row) -> String {
+    let kinds: Vec<_> = row.parameters.iter().map(Parameter::describe).collect();
+    if kinds.is_empty() { row.name.to_owned() } else { format!("{}({})", row.name, kinds.join(",")) }
 }
 
 impl Parameter {
@@ -292,17 +295,16 @@ impl FromStr for Scenario {
             Some((name, given)) => (name, given),
             None => (text, ""),
         };
-        let found = CATALOGUE.iter().zip(0u8..).find(|(row, _)| row.name == name);
-        let (row, number) = found.ok_or_else(|| ScenarioError::Unknown(name.to_owned()))?;
+        let row = row_named(name).ok_or_else(|| ScenarioError::Unknown(name.to_owned()))?;
         let mut parameters = [0; 2];
         for (i, part) in given.split(',').map(str::trim).filter(|p| !p.is_empty()).enumerate() {
             let value = row.parameters.get(i).and_then(|kind| kind.read(part));
             parameters[i.min(1)] = value.ok_or_else(|| ScenarioError::Parameter {
-                scenario: Self::catalogue().nth(usize::from(number)).unwrap_or_default(),
+                scenario: describe(row),
                 given: given.to_owned(),
             })?;
         }
-        Ok(Self { row: number, parameters })
+        Ok(Self { number: row.number, parameters })
     }
 }
 
