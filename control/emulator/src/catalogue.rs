@@ -1,18 +1,19 @@
 //! The catalogue of scenarios, in tables. A row carries its number, which stands
 //! in content ids and never changes: a new row takes a free one.
 
+mod mid_stream;
+mod start_up;
+mod ts_level;
+
 use std::time::Duration;
 
 use crate::{
-    Content,
-    behaviour::{
-        Accept, BadJson, Behaviour, Body, Cut, Damage, Delivery, Framing, Head, Lookup, Ready, Start,
-        StartAnswer, Stop, Urls,
-    },
+    BadJson, Behaviour, Cut, Damage, Delivery, End,
+    behaviour::{Accept, Body, Framing, Head, Lookup, Ready, Start, StartAnswer, Stop, Urls},
     scenario::{Parameter, Parameters},
 };
 
-use Parameter::{At, Choice, Count, Time};
+use Parameter::{At, Choice, Count, Rate, Time};
 
 /// One scenario of the catalogue.
 pub(crate) struct Row {
@@ -51,7 +52,7 @@ fn healthy() -> Behaviour {
 }
 
 fn start(delay: Option<Duration>, answer: StartAnswer) -> Behaviour {
-    Behaviour { start: Start { delay, answer }, ..healthy() }
+    Behaviour { start: Start { delay, answer, ..Start::default() }, ..healthy() }
 }
 
 fn ready(ready: Ready) -> Behaviour {
@@ -66,8 +67,8 @@ fn delivery(delivery: Delivery) -> Behaviour {
     Behaviour { delivery, ..healthy() }
 }
 
-fn cut(at: crate::behaviour::At, reset: bool, in_packet: bool) -> Behaviour {
-    delivery(Delivery { cut: Some(Cut { at, reset, in_packet }), ..Delivery::default() })
+fn cut(at: crate::At, end: End) -> Behaviour {
+    delivery(Delivery { cut: Some(Cut { at, end }), ..Delivery::default() })
 }
 
 fn damage(damage: Damage) -> Behaviour {
@@ -79,7 +80,7 @@ fn accept(accept: Accept) -> Behaviour {
 }
 
 /// All tables, in the order of numbers.
-static TABLES: &[&[Row]] = &[FIRST];
+static TABLES: &[&[Row]] = &[FIRST, start_up::ROWS, mid_stream::ROWS, ts_level::ROWS];
 
 /// Every row, in the order of numbers.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
@@ -102,10 +103,7 @@ pub(crate) fn row_named(name: &str) -> Option<&'static Row> {
 /// Rows 0 to 37.
 static FIRST: &[Row] = &[
     row(0, "healthy-live", &[], |_| healthy()),
-    row(1, "healthy-bitrate", &[Count], |p| Behaviour {
-        content: Some(Content::Signed { bitrate_bps: p.count(0) }),
-        ..healthy()
-    }),
+    row(1, "healthy-bitrate", &[Rate], |p| Behaviour { content: Some(p.content(0)), ..healthy() }),
     row(2, "shared-infohash", &[], |_| healthy()),
     row(3, "id-is-infohash", &[], |_| Behaviour { lookup: Lookup::OnlyInfohash, ..healthy() }),
     row(4, "internal-host", &[Choice(&HOSTS)], |p| Behaviour {
@@ -115,10 +113,10 @@ static FIRST: &[Row] = &[
         )),
         ..healthy()
     }),
-    row(5, "slow-metadata", &[Time], |p| start(Some(p.time(0)), StartAnswer::Session)),
-    row(6, "slow-start", &[Time], |p| ready(Ready::HoldFor(p.time(0)))),
-    row(7, "slow-start-500", &[Time], |p| ready(Ready::ErrorsFor(p.time(0)))),
-    row(8, "warmup-empty", &[Count], |p| head(Head::EmptyFirst(p.count(0)))),
+    row(5, "slow-metadata", &[Time], |p| start(Some(p.time_or(0, 10)), StartAnswer::Session)),
+    row(6, "slow-start", &[Time], |p| ready(Ready::HoldFor(p.time_or(0, 20)))),
+    row(7, "slow-start-500", &[Time], |p| ready(Ready::ErrorsFor(p.time_or(0, 8)))),
+    row(8, "warmup-empty", &[Count], |p| head(Head::EmptyFirst(p.count(0).max(1)))),
     row(9, "metadata-failure", &[Time], |p| {
         start(p.time_if_any(0), StartAnswer::Error("failed to load content"))
     }),
@@ -131,14 +129,14 @@ static FIRST: &[Row] = &[
     row(14, "stall", &[At, Time], |p| {
         delivery(Delivery { stall: Some((p.at(0), p.time_if_any(1))), ..Delivery::default() })
     }),
-    row(15, "disconnect-fin", &[At], |p| cut(p.at(0), false, false)),
-    row(16, "disconnect-rst", &[At], |p| cut(p.at(0), true, false)),
-    row(17, "partial-packet-end", &[At], |p| cut(p.at(0), false, true)),
+    row(15, "disconnect-fin", &[At], |p| cut(p.at(0), End::Fin)),
+    row(16, "disconnect-rst", &[At], |p| cut(p.at(0), End::Reset)),
+    row(17, "partial-packet-end", &[At], |p| cut(p.at(0), End::InPacket)),
     row(18, "unaligned-chunks", &[], |_| delivery(Delivery { odd_writes: true, ..Delivery::default() })),
     row(19, "starts-mid-packet", &[], |_| damage(Damage { skip: 100, ..Damage::default() })),
     row(20, "garbage", &[Count], |p| damage(Damage { garbage: p.count(0).min(4096), ..Damage::default() })),
     row(21, "burst-then-quiet", &[Time, Time], |p| {
-        delivery(Delivery { burst: Some(p.time(0)), quiet: p.time(1), ..Delivery::default() })
+        delivery(Delivery { burst: Some(p.time_or(0, 300)), quiet: p.time_or(1, 270), ..Delivery::default() })
     }),
     row(22, "slow-trickle", &[Count, Time], |p| {
         delivery(Delivery { trickle: Some((p.count(0).max(1), p.time(1))), ..Delivery::default() })
@@ -180,7 +178,13 @@ mod tests {
         assert!(rows().zip(rows().skip(1)).all(|(a, b)| a.number < b.number));
         assert_eq!(rows().map(|r| r.name).collect::<BTreeSet<_>>().len(), rows().count());
         // Ids that are written down somewhere must not change their meaning.
-        for (number, name) in [(0, "healthy-live"), (14, "stall"), (30, "framing-close"), (37, "stop-500")] {
+        for (number, name) in [
+            (0, "healthy-live"),
+            (14, "stall"),
+            (30, "framing-close"),
+            (37, "stop-500"),
+            (79, "tei-scrambled"),
+        ] {
             assert_eq!(row_of(number).map(|r| r.name), Some(name));
         }
         assert!(row_of(255).is_none());

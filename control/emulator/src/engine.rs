@@ -11,16 +11,18 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     Behaviour, Content, ContentId, Counters, Profile, Scenario, Timing,
+    behaviour::Lookup,
     counters::ContentCounters,
     rng::{Rng, forty_hex, md5_hex},
     session::{Ended, Phase, Session},
-    source::Source,
 };
 
 const MAX_SESSIONS: usize = 1024;
 const MAX_PIDS: usize = 65_536;
 const MAX_KNOWN: usize = 65_536;
 const MAX_SCENARIOS: usize = 65_536;
+/// Sessions and readers that are over, of each kind.
+const MAX_REMEMBERED: usize = 1024;
 const MAX_EVENTS: usize = 4096;
 
 /// What a whole engine is doing, as its connections are told.
@@ -47,6 +49,16 @@ pub(crate) struct State {
     pub(crate) rng: Rng,
     scenario: Option<Scenario>,
     by_content: BTreeMap<String, Scenario>,
+    /// When the catalogue was first found down, since the scenario was set.
+    down_since: Option<Instant>,
+    /// Infohash and key of starts not answered yet.
+    pub(crate) pending: Vec<(String, String)>,
+    /// Infohash and key of sessions that another player has ended, latest last.
+    replaced: VecDeque<(String, String)>,
+    /// Sessions of each infohash that a rival has ended.
+    rivals: BTreeMap<String, u32>,
+    /// Infohash and key of readers that have ended, and when, latest last.
+    left: VecDeque<(String, String, Instant)>,
     pub(crate) sessions: Vec<Session>,
     next_session: u64,
     /// Infohashes met, and when they were first loaded by infohash.
@@ -64,6 +76,7 @@ pub(crate) struct Wanted {
     pub(crate) infohash: String,
     pub(crate) content: Content,
     pub(crate) behaviour: Behaviour,
+    pub(crate) transcodes: bool,
 }
 
 impl Engine {
@@ -87,6 +100,11 @@ impl Engine {
                 rng,
                 scenario: None,
                 by_content: BTreeMap::new(),
+                down_since: None,
+                pending: Vec::new(),
+                replaced: VecDeque::new(),
+                rivals: BTreeMap::new(),
+                left: VecDeque::new(),
                 sessions: Vec::new(),
                 next_session: 0,
                 known: BTreeMap::new(),
@@ -106,6 +124,7 @@ impl Engine {
 
     pub(crate) fn set_scenario(&self, content: Option<&str>, scenario: Scenario) {
         let mut state = self.state();
+        state.down_since = None;
         match content {
             None => state.scenario = Some(scenario),
             Some(id) => {
@@ -139,6 +158,8 @@ impl Engine {
         let mut state = self.state();
         state.sessions.clear();
         state.known.clear();
+        state.replaced.clear();
+        state.left.clear();
     }
 }
 
@@ -163,7 +184,13 @@ impl State {
             .unwrap_or_default();
         let behaviour = scenario.behaviour();
         let content = behaviour.content.or(code.map(|c| c.content())).unwrap_or(default_content);
-        Wanted { asked: asked.to_owned(), infohash: infohash.to_owned(), content, behaviour }
+        Wanted {
+            asked: asked.to_owned(),
+            infohash: infohash.to_owned(),
+            content,
+            behaviour,
+            transcodes: false,
+        }
     }
 
     pub(crate) fn log(&mut self, event: String) {
@@ -213,7 +240,8 @@ impl State {
                 }
             }
         }
-        if self.sessions.iter().any(|s| s.infohash == infohash && s.key != key) {
+        let is_pending = self.pending.iter().any(|(other, by)| other == infohash && by != key);
+        if is_pending || self.sessions.iter().any(|s| s.infohash == infohash && s.key != key) {
             self.counters.misuse.start_while_playing += 1;
         }
     }
@@ -231,12 +259,17 @@ impl State {
         let same = |s: &Session| s.infohash == wanted.infohash && s.key == key;
         if let Some(at) = self.sessions.iter().position(same) {
             self.sessions[at].last_active = now;
+            self.sessions[at].transcodes = wanted.transcodes;
             return self.sessions.get(at);
         }
         // A player watches one content; 3.2.3 gives a content one player.
         self.end(|s| s.key == key);
-        if engine.profile == Profile::V3_2_3 {
-            self.end(|s| s.infohash == wanted.infohash);
+        if wanted.behaviour.profile.unwrap_or(engine.profile) == Profile::V3_2_3 {
+            self.replace(|s| s.infohash == wanted.infohash);
+        }
+        self.replaced.retain(|(infohash, by)| *infohash != wanted.infohash || by != key);
+        if let Some(most) = wanted.behaviour.max_contents {
+            self.make_room(&wanted.infohash, most);
         }
         if self.sessions.len() >= MAX_SESSIONS {
             return None;
@@ -246,7 +279,9 @@ impl State {
         let random = self.rng.next();
         let session = Session {
             number,
-            source: Source::new(wanted.content, &wanted.infohash),
+            content: wanted.content,
+            engine: engine.index,
+            transcodes: wanted.transcodes,
             key: key.to_owned(),
             ticket: format!("0.{:010}", self.rng.below(10_000_000_000)),
             playback_id: forty_hex(&format!("{random:x}")),
@@ -256,6 +291,8 @@ impl State {
             holders: 0,
             has_reader: false,
             reads: 0,
+            reading: None,
+            seek: watch::Sender::new(None),
             stalled: None,
             ended: watch::Sender::new(Ended::Not),
             asked: wanted.asked,
@@ -285,6 +322,72 @@ impl State {
         for number in ended {
             self.log(format!("end {number}"));
         }
+    }
+
+    /// Ends sessions as [`Self::end`] does, for the sake of another player.
+    pub(crate) fn replace(&mut self, which: impl Fn(&Session) -> bool) {
+        for session in self.sessions.iter().filter(|s| which(s)) {
+            if self.replaced.len() == MAX_REMEMBERED {
+                self.replaced.pop_front();
+            }
+            self.replaced.push_back((session.infohash.clone(), session.key.clone()));
+        }
+        self.end(which);
+    }
+
+    /// Whether another player has ended this session.
+    pub(crate) fn is_replaced(&self, infohash: &str, key: &str) -> bool {
+        self.replaced.iter().any(|(other, by)| other == infohash && by == key)
+    }
+
+    /// A rival takes the session over, one of `infohash`.
+    pub(crate) fn yield_to_rival(&mut self, number: u64, infohash: &str) {
+        if self.rivals.len() < MAX_KNOWN {
+            *self.rivals.entry(infohash.to_owned()).or_default() += 1;
+        }
+        self.replace(|s| s.number == number);
+    }
+
+    /// How often a rival has taken a session of `infohash` over.
+    pub(crate) fn rivals(&self, infohash: &str) -> u32 {
+        self.rivals.get(infohash).copied().unwrap_or(0)
+    }
+
+    /// Ends the oldest sessions until `infohash` is one of `most` contents.
+    fn make_room(&mut self, infohash: &str, most: u32) {
+        loop {
+            let others: BTreeSet<_> =
+                self.sessions.iter().map(|s| &s.infohash).filter(|i| *i != infohash).collect();
+            let has_room = others.len() < usize::try_from(most).unwrap_or(usize::MAX);
+            let oldest = self.sessions.iter().find(|s| s.infohash != infohash);
+            match oldest.map(|s| s.infohash.clone()) {
+                Some(oldest) if !has_room => self.end(|s| s.infohash == oldest),
+                _ => return,
+            }
+        }
+    }
+
+    /// Notes that the reader of a session has ended.
+    pub(crate) fn leave(&mut self, infohash: String, key: String, now: Instant) {
+        if self.left.len() == MAX_REMEMBERED {
+            self.left.pop_front();
+        }
+        self.left.push_back((infohash, key, now));
+    }
+
+    /// Whether a reader of this player and content has ended within `time`.
+    pub(crate) fn has_left(&self, infohash: &str, key: &str, time: Duration, now: Instant) -> bool {
+        self.left.iter().any(|(other, by, at)| other == infohash && by == key && now - *at < time)
+    }
+
+    /// Whether the catalogue, of this behaviour, fails to find `infohash`.
+    pub(crate) fn is_lost(&mut self, lookup: Lookup, infohash: &str, now: Instant) -> Option<Duration> {
+        let Lookup::Down { after, cured } = lookup else { return None };
+        if self.known.contains_key(infohash) {
+            return None;
+        }
+        let since = *self.down_since.get_or_insert(now);
+        cured.is_none_or(|cured| now - since < cured).then_some(after)
     }
 
     pub(crate) fn session(&mut self, number: u64) -> Option<&mut Session> {

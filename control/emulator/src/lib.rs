@@ -24,6 +24,8 @@ mod config;
 mod content_id;
 mod control;
 mod counters;
+mod damage;
+mod delivery;
 mod emulator;
 mod engine;
 mod fleet;
@@ -37,15 +39,19 @@ mod session;
 pub mod signed;
 mod source;
 mod start;
+mod stat;
 
 pub use behaviour::{
-    Accept, At, BadJson, Behaviour, Body, Cut, Damage, Delivery, Framing, Head, Lookup, Ready, Start,
-    StartAnswer, Stop, Urls,
+    Accept, BadJson, Behaviour, Body, Framing, Head, Lookup, Ready, Rival, Start, StartAnswer, Stop, Swarm,
+    Urls,
 };
 pub use cli::cli;
 pub use config::{EmulatorConfig, Profile, Timing};
 pub use content_id::{ContentId, NotCoded, infohash_of};
 pub use counters::{ContentCounters, Counters, Misuse, PathKind};
+pub use damage::{Damage, Every, Loss, Timeline};
+pub use delivery::{At, Cut, Delivery, End, Gaps, Leap, Pace};
 pub use emulator::{Emulator, EmulatorError};
 pub use scenario::{Scenario, ScenarioError};
+pub use signed::Edit;
 pub use source::{Content, DefaultContent, broadcast_of};

@@ -8,13 +8,14 @@ use tokio::{
 };
 
 use crate::{
-    Behaviour,
-    behaviour::{At, Body, Framing, Head},
+    At, Behaviour, Cut, End,
+    behaviour::{Body, Framing, Head},
     engine::Engine,
     http::{Conn, head},
     pump::{Pump, Step},
     serve::Next,
     session::Ended,
+    source::Source,
 };
 
 thread_local! {
@@ -29,8 +30,11 @@ pub(crate) struct Reader<'a> {
     engine: &'a Engine,
     number: u64,
     infohash: String,
+    key: String,
     behaviour: Behaviour,
+    source: Source,
     pump: Pump,
+    seek: watch::Receiver<Option<(Duration, Instant)>>,
     /// Reads of the session, this one included.
     reads: u32,
 }
@@ -43,20 +47,51 @@ impl<'a> Reader<'a> {
         let session = state.session(number).filter(|s| !s.has_reader)?;
         session.has_reader = true;
         session.reads += 1;
+        session.reading = Some(Instant::now());
         let reads = session.reads;
-        let (infohash, behaviour) = (session.infohash.clone(), session.behaviour.clone());
+        let (infohash, key, source) = (session.infohash.clone(), session.key.clone(), session.source());
+        let mut behaviour = session.behaviour.clone();
+        let mut seek = session.seek.subscribe();
+        let position = *seek.borrow_and_update();
+        if let Some(time) = behaviour.leftovers
+            && state.has_left(&infohash, &key, time, Instant::now())
+        {
+            let left = Duration::from_secs(2) + state.rng.up_to(Duration::from_secs(3));
+            behaviour.delivery.burst = Some(left);
+            let bytes = u32::try_from(source.packets_in(left) * 188).unwrap_or(u32::MAX >> 1);
+            behaviour.delivery.cut = Some(Cut { at: At::Bytes(bytes), end: End::Fin });
+        }
+        if let Some(rival) = behaviour.rival
+            && state.rivals(&infohash) < rival.times
+        {
+            behaviour.delivery.cut = Some(Cut { at: At::Time(rival.after), end: End::Replaced });
+        }
         let burst = behaviour.delivery.burst.unwrap_or(engine.timing.burst);
-        let pump = Pump::new(session.source, &behaviour, engine.lag, burst, seed);
+        let lag = behaviour.lag.unwrap_or(engine.lag);
+        let mut pump = Pump::new(source, &behaviour, lag, burst, seed);
+        if let Some((position, at)) = position {
+            pump.seek(position + at.elapsed(), Duration::ZERO);
+        }
         state.counters.open_readers += 1;
         let mut spare = state.spare;
         state.counters.content(&infohash, &mut spare).open_readers += 1;
         state.log(format!("reader {number} read {reads}"));
-        Some(Self { engine, number, infohash, behaviour, pump, reads })
+        Some(Self { engine, number, infohash, key, behaviour, source, pump, seek, reads })
     }
 
     /// Sends the stream until it ends, the client leaves or the session is over.
-    pub(crate) async fn play(mut self, conn: &mut Conn, ended: &mut watch::Receiver<Ended>) -> Next {
-        let patience = self.engine.timing.no_read;
+    /// Of a file, `range` is sent, if there is one.
+    pub(crate) async fn play(
+        mut self,
+        conn: &mut Conn,
+        range: Option<&str>,
+        ended: &mut watch::Receiver<Ended>,
+    ) -> Next {
+        let patience = self.patience();
+        if let Some(length) = self.behaviour.vod {
+            return self.play_file(conn, length, range, ended).await;
+        }
+        self.engine.state().counters.misuse.range += u64::from(range.is_some());
         let is_chunked = matches!(self.behaviour.framing, Framing::Chunked { .. });
         if self.behaviour.head == Head::DoubleStatus {
             let twice = format!("HTTP/1.1 200 OK\r\n{}\r\n", head("500 Internal Server Error"));
@@ -75,15 +110,62 @@ impl<'a> Reader<'a> {
             conn.write_all(text.as_bytes(), patience).await.ok();
             return Next::Close;
         }
-        let next = self.pump_all(conn, ended).await;
-        if next == Next::Close && is_chunked {
-            let end = match self.behaviour.framing {
-                Framing::Chunked { adorned: true, .. } => "0;last\r\nX-Sum: 0\r\nX-End: yes\r\n\r\n",
+        let end = self.pump_all(conn, ended).await;
+        if is_chunked && end != End::Reset {
+            let last = match (end, self.behaviour.framing) {
+                (End::NoLastChunk, _) => "",
+                (End::BadChunk, _) => "zz\r\n",
+                (_, Framing::Chunked { adorned: true, .. }) => "0;last\r\nX-Sum: 0\r\nX-End: yes\r\n\r\n",
                 _ => "0\r\n\r\n",
             };
-            conn.write_all(end.as_bytes(), Duration::from_millis(100)).await.ok();
+            conn.write_all(last.as_bytes(), Duration::from_millis(100)).await.ok();
         }
-        next
+        match end {
+            End::Expired => self.engine.state().end(|s| s.number == self.number),
+            End::Replaced => self.engine.state().yield_to_rival(self.number, &self.infohash),
+            _ => {}
+        }
+        if end == End::Reset { Next::Reset } else { Next::Close }
+    }
+
+    /// Sends a file, or a part of it, as a server of files does.
+    async fn play_file(
+        mut self,
+        conn: &mut Conn,
+        length: Duration,
+        range: Option<&str>,
+        ended: &mut watch::Receiver<Ended>,
+    ) -> Next {
+        let size = self.source.file_bytes(length);
+        let part = range.map(|range| part_of(range, size));
+        let (status, (from, to)) = match part {
+            None => ("200 OK", (0, size)),
+            Some(Some(part)) => ("206 Partial Content", part),
+            Some(None) => {
+                let lines = format!("Content-Range: bytes */{size}\r\nContent-Length: 0\r\n\r\n");
+                let answer = format!("{}{lines}", head("416 Range Not Satisfiable"));
+                conn.write_all(answer.as_bytes(), self.patience()).await.ok();
+                return Next::Close;
+            }
+        };
+        let mut text = head(status);
+        text.push_str("Content-Type: video/mp2t\r\nAccept-Ranges: bytes\r\n");
+        if range.is_some() {
+            text.push_str(&format!("Content-Range: bytes {from}-{}/{size}\r\n", to - 1));
+        }
+        text.push_str(&format!("Content-Length: {}\r\n\r\n", to - from));
+        self.count_playback();
+        if conn.write_all(text.as_bytes(), self.patience()).await.is_err() {
+            return Next::Close;
+        }
+        self.pump = Pump::of_file(self.source, &self.behaviour, self.source.file_start(), from, to);
+        self.pump_all(conn, ended).await;
+        Next::Close
+    }
+
+    /// How long it waits for a client that takes nothing.
+    fn patience(&self) -> Duration {
+        self.behaviour.no_read.unwrap_or(self.engine.timing.no_read)
     }
 
     fn count_playback(&self) {
@@ -95,7 +177,7 @@ impl<'a> Reader<'a> {
 
     async fn send_head(&self, conn: &mut Conn, is_chunked: bool) -> io::Result<()> {
         use std::fmt::Write;
-        let patience = self.engine.timing.no_read;
+        let patience = self.patience();
         let mut text = head("200 OK");
         text.push_str("Content-Type: video/mp2t\r\n");
         if is_chunked {
@@ -127,11 +209,17 @@ impl<'a> Reader<'a> {
         conn.write_all(text.as_bytes(), patience).await
     }
 
-    async fn pump_all(&mut self, conn: &mut Conn, ended: &mut watch::Receiver<Ended>) -> Next {
+    /// Sends what the pump gives, and says how it ends.
+    async fn pump_all(&mut self, conn: &mut Conn, ended: &mut watch::Receiver<Ended>) -> End {
         let began = Instant::now();
         loop {
             let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
             buffer.clear();
+            if self.seek.has_changed().unwrap_or(false)
+                && let Some((position, _)) = *self.seek.borrow_and_update()
+            {
+                self.pump.seek(position, began.elapsed());
+            }
             let step = self.pump.step(began.elapsed(), &mut buffer);
             let outcome = match step {
                 Step::Write { payload } => {
@@ -142,20 +230,24 @@ impl<'a> Reader<'a> {
                     self.set_stalled(stalled);
                     tokio::select! {
                         biased;
-                        _ = ended.changed() => Some(Next::Close),
-                        _ = conn.closed() => Some(Next::Close),
+                        _ = ended.changed() => Some(End::Fin),
+                        _ = conn.closed() => Some(End::Fin),
+                        Ok(()) = self.seek.changed() => {
+                            self.seek.mark_changed();
+                            None
+                        }
                         () = tokio::time::sleep(time) => None,
                     }
                 }
-                Step::End { reset } => Some(if reset { Next::Reset } else { Next::Close }),
+                Step::End(end) => Some(end),
             };
             BUFFERS.with_borrow_mut(|spare| {
                 if spare.len() < SPARE_BUFFERS {
                     spare.push(buffer);
                 }
             });
-            if let Some(next) = outcome {
-                return next;
+            if let Some(end) = outcome {
+                return end;
             }
         }
     }
@@ -167,25 +259,25 @@ impl<'a> Reader<'a> {
         mut bytes: &[u8],
         payload: u64,
         ended: &mut watch::Receiver<Ended>,
-    ) -> Option<Next> {
+    ) -> Option<End> {
         loop {
             match conn.try_write(bytes) {
                 Ok(n) => bytes = &bytes[n..],
-                Err(_) => return Some(Next::Close),
+                Err(_) => return Some(End::Fin),
             }
             if bytes.is_empty() {
                 break;
             }
             tokio::select! {
                 biased;
-                _ = ended.changed() => return Some(Next::Close),
-                can = timeout(self.engine.timing.no_read, conn.writable()) => match can {
+                _ = ended.changed() => return Some(End::Fin),
+                can = timeout(self.patience(), conn.writable()) => match can {
                     Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Some(Next::Close),
+                    Ok(Err(_)) => return Some(End::Fin),
                     Err(_) => {
                         // The engine gives up readers that do not read.
                         self.engine.state().end(|s| s.number == self.number);
-                        return Some(Next::Close);
+                        return Some(End::Fin);
                     }
                 },
             }
@@ -215,9 +307,25 @@ impl Drop for Reader<'_> {
         content.open_readers = content.open_readers.saturating_sub(1);
         if let Some(session) = state.session(self.number) {
             session.has_reader = false;
+            session.reading = None;
             session.stalled = None;
         }
+        if self.behaviour.leftovers.is_some() {
+            state.leave(std::mem::take(&mut self.infohash), std::mem::take(&mut self.key), Instant::now());
+        }
     }
+}
+
+/// The first byte of a range and the one after the last, of a file of `size`
+/// bytes, if the range can be had. Source: RFC 9110 §14.1.2.
+fn part_of(range: &str, size: u32) -> Option<(u32, u32)> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let part = match (first.trim(), last.trim()) {
+        ("", count) => (size - count.parse::<u32>().ok()?.min(size), size),
+        (first, "") => (first.parse().ok()?, size),
+        (first, last) => (first.parse().ok()?, last.parse::<u32>().ok()?.saturating_add(1).min(size)),
+    };
+    (part.0 < part.1).then_some(part)
 }
 
 /// Whether a point of the stream is reached, and how many bytes may go before it.

@@ -16,7 +16,9 @@ use crate::{
     http::{Conn, Request, answer, close_resets, head},
     play,
     session::{Ended, Session},
-    start,
+    signed::EPOCH_UNIX_SECONDS,
+    source, start,
+    stat::WINDOW,
 };
 
 /// A client that still waits for a redirect's end after this reads its body.
@@ -107,7 +109,7 @@ async fn respond(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
     match kind {
         PathKind::Getstream => start::start(engine, conn, request).await,
         PathKind::Read => read(engine, conn, request, infohash, key).await,
-        PathKind::Content => content(engine, conn, infohash, key).await,
+        PathKind::Content => content(engine, conn, request, infohash, key).await,
         PathKind::Stat => stat(engine, conn, request, infohash, key).await,
         PathKind::Command => command(engine, conn, request, infohash, key).await,
         PathKind::Service => service(engine, conn, request).await,
@@ -124,7 +126,8 @@ fn count(engine: &Engine, request: &Request, kind: PathKind) {
     *state.counters.requests.entry(kind).or_default() += 1;
     let misuse = &mut state.counters.misuse;
     misuse.head += u64::from(request.method == "HEAD");
-    misuse.range += u64::from(request.header("range").is_some());
+    // Of a file a range may be had, which is known only when it is found.
+    misuse.range += u64::from(request.header("range").is_some() && kind != PathKind::Content);
     let encodings = request.header("accept-encoding").unwrap_or("").to_ascii_lowercase();
     misuse.gzip += u64::from(encodings.contains("gzip"));
 }
@@ -237,24 +240,33 @@ async fn read(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &st
         (
             Hold::new(engine, s),
             s.behaviour.clone(),
+            s.ready(),
             s.ready_at(&engine.timing),
             s.started,
             s.ticket.clone(),
             s.ended.subscribe(),
         )
     });
-    let Some((_hold, behaviour, ready, started, ticket, mut ended)) = found else {
+    let Some((_hold, behaviour, unready, ready, started, ticket, mut ended)) = found else {
+        if engine.state().is_replaced(infohash, key) {
+            return send(engine, conn, &answer("403 Forbidden", "text/plain", "Forbidden")).await;
+        }
         return plain_500(engine, conn, "download not found").await;
     };
-    match behaviour.ready {
+    if behaviour.encrypted {
+        return internal_error(engine, conn).await;
+    }
+    match unready {
         Ready::ErrorsFor(time) if now < started + time => {
             let seconds = (now - started).as_secs();
             let text = if seconds.is_multiple_of(2) { "start timeout" } else { "download not found" };
             return plain_500(engine, conn, text).await;
         }
-        Ready::FailsAfter(time) => {
+        Ready::FailsAfter(time) | Ready::TimesOutAfter(time) => {
+            let text =
+                if matches!(unready, Ready::FailsAfter(_)) { "failed to start" } else { "start timeout" };
             if hold_until(conn, Some(started + time), &mut ended).await {
-                return plain_500(engine, conn, "failed to start").await;
+                return plain_500(engine, conn, text).await;
             }
             return Next::Close;
         }
@@ -267,14 +279,20 @@ async fn read(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &st
     redirect(engine, conn, &to, behaviour.redirect_held).await
 }
 
-async fn content(engine: &Engine, conn: &mut Conn, infohash: &str, ticket: &str) -> Next {
+async fn content(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &str, ticket: &str) -> Next {
     let found = engine
         .state()
         .find(engine, Instant::now(), |s| s.infohash == infohash && s.ticket == ticket)
-        .map(|s| (Hold::new(engine, s), s.number, s.ready_at(&engine.timing), s.ended.subscribe()));
-    let Some((_hold, number, ready, mut ended)) = found else {
+        .map(|s| {
+            let is_encrypted = s.behaviour.encrypted;
+            (Hold::new(engine, s), s.number, is_encrypted, s.ready_at(&engine.timing), s.ended.subscribe())
+        });
+    let Some((_hold, number, is_encrypted, ready, mut ended)) = found else {
         return plain_500(engine, conn, "download not found").await;
     };
+    if is_encrypted {
+        return internal_error(engine, conn).await;
+    }
     if !hold_until(conn, ready, &mut ended).await {
         return Next::Close;
     }
@@ -284,7 +302,7 @@ async fn content(engine: &Engine, conn: &mut Conn, infohash: &str, ticket: &str)
         send(engine, conn, twice.as_bytes()).await;
         return Next::Close;
     };
-    reader.play(conn, &mut ended).await
+    reader.play(conn, request.header("range"), &mut ended).await
 }
 
 async fn stat(engine: &Engine, conn: &Conn, request: &Request, infohash: &str, key: &str) -> Next {
@@ -298,9 +316,10 @@ async fn stat(engine: &Engine, conn: &Conn, request: &Request, infohash: &str, k
             if request.parameter("skip_player_activity") != Some("1") {
                 s.last_active = now;
             }
-            let id = newest.filter(|_| engine.profile == Profile::V3_2_11);
+            let profile = s.behaviour.profile.unwrap_or(engine.profile);
+            let id = newest.filter(|_| profile == Profile::V3_2_11);
             let id = id.unwrap_or_else(|| s.playback_id.clone());
-            json!({"response": s.stat(now, &engine.timing, &id), "error": null})
+            json!({"response": s.stat(now, engine, &id), "error": null})
         })
     };
     send_json(engine, conn, &value.unwrap_or_else(unknown_session)).await
@@ -312,11 +331,18 @@ fn unknown_session() -> Value {
 
 async fn command(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &str, key: &str) -> Next {
     let is_it = |s: &Session| s.infohash == infohash && s.key == key;
-    let found = engine.state().find(engine, Instant::now(), is_it).map(|s| s.behaviour.stop);
+    let found = engine.state().find(engine, Instant::now(), is_it).map(|s| s.behaviour.clone());
     let method = request.parameter("method").unwrap_or("");
-    let Some(stop) = found else {
+    let Some(behaviour) = found else {
         return send_json(engine, conn, &unknown_session()).await;
     };
+    if method == "liveseek" {
+        let value = match seek(engine, request, is_it) {
+            Ok(()) => json!({"response": "ok", "error": null}),
+            Err(why) => json!({"response": null, "error": why}),
+        };
+        return send_json(engine, conn, &value).await;
+    }
     if method != "stop" {
         return send_json(engine, conn, &json!({"response": "ok", "error": null})).await;
     }
@@ -327,17 +353,39 @@ async fn command(engine: &Engine, conn: &mut Conn, request: &Request, infohash: 
         state.counters.content(infohash, &mut spare).stops += 1;
         state.log(format!("stop {infohash} {key}"));
     }
-    let delay = match stop {
+    let delay = match behaviour.stop {
         Stop::Usual => engine.timing.stop,
         Stop::Hang(delay) => delay,
         Stop::Error => return internal_error(engine, conn).await,
     };
     conn.wait(delay).await;
-    match engine.profile {
+    match behaviour.profile.unwrap_or(engine.profile) {
         Profile::V3_2_3 => engine.state().end(is_it),
         Profile::V3_2_11 => engine.state().end(|s| s.infohash == infohash),
     }
     send_json(engine, conn, &json!({"response": "ok", "error": null})).await
+}
+
+/// Moves a session to the broadcast position that is asked for in unix time, as
+/// far as its window reaches.
+fn seek(engine: &Engine, request: &Request, is_it: impl Fn(&Session) -> bool) -> Result<(), &'static str> {
+    let position: u64 = request.parameter("pos").and_then(|pos| pos.parse().ok()).ok_or("missing pos")?;
+    let now = Instant::now();
+    let mut state = engine.state();
+    let session = state.find(engine, now, is_it).ok_or("unknown playback session id")?;
+    if session.behaviour.vod.is_some() {
+        return Err("not a live stream");
+    }
+    let newest = source::now().saturating_sub(session.behaviour.lag.unwrap_or(engine.lag));
+    let oldest = newest.saturating_sub(Duration::from_secs(WINDOW));
+    let asked = Duration::from_secs(position.saturating_sub(EPOCH_UNIX_SECONDS));
+    let position = asked.clamp(oldest, newest);
+    session.last_active = now;
+    session.seek.send_replace(Some((position, now)));
+    let number = session.number;
+    let back = (newest - position).as_secs();
+    state.log(format!("seek {number} {back} s back"));
+    Ok(())
 }
 
 fn version(engine: &Engine) -> Value {

@@ -69,7 +69,8 @@ pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request) -
         conn.wait(engine.timing.start_failure).await;
         return refuse(engine, conn, is_json, "failed to load content", None).await;
     };
-    let (behaviour, delay) = begin(engine, &player, selector, &value, &infohash);
+    let Plan { behaviour, delay, starts, is_lost } = begin(engine, &player, selector, &value, &infohash);
+    let _pending = Pending::new(engine, &infohash, player.key());
     match behaviour.accept {
         Accept::Serve => {}
         Accept::Refuse | Accept::Reset => return Next::Reset,
@@ -81,12 +82,15 @@ pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request) -
     if behaviour.start.answer == StartAnswer::Hang {
         return hang(conn).await;
     }
-    if !conn.wait(delay).await {
+    if behaviour.start.outlives_client {
+        tokio::time::sleep(delay).await;
+    } else if !conn.wait(delay).await {
         return Next::Close;
     }
-    let not_found = behaviour.lookup == Lookup::OnlyInfohash
-        && selector == Selector::ContentId
-        && !engine.state().is_fresh(&infohash, Instant::now());
+    let not_found = is_lost
+        || behaviour.lookup == Lookup::OnlyInfohash
+            && selector == Selector::ContentId
+            && !engine.state().is_fresh(&infohash, Instant::now());
     match behaviour.start.answer {
         _ if not_found => refuse(engine, conn, is_json, "failed to load content", None).await,
         StartAnswer::Error(text) => refuse(engine, conn, is_json, text, None).await,
@@ -94,7 +98,12 @@ pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request) -
             let reason = json!({"reason": "missing_option", "option": "proxyServer"});
             refuse(engine, conn, is_json, "missing option", Some(reason)).await
         }
-        StartAnswer::Session => open(engine, conn, request, &player, &value, &infohash, None).await,
+        StartAnswer::SupersededFirst(n) if starts <= u64::from(n) => {
+            refuse(engine, conn, is_json, "got newer download", None).await
+        }
+        StartAnswer::Session | StartAnswer::Redirect | StartAnswer::SupersededFirst(_) => {
+            open(engine, conn, request, &player, &value, &infohash, None).await
+        }
         StartAnswer::Bad(bad) => open(engine, conn, request, &player, &value, &infohash, Some(bad)).await,
         StartAnswer::Hang => hang(conn).await,
     }
@@ -112,6 +121,29 @@ impl Player<'_> {
     }
 }
 
+/// A start that is not answered yet; two of one content are misuse too.
+struct Pending<'a> {
+    engine: &'a Engine,
+    what: (String, String),
+}
+
+impl<'a> Pending<'a> {
+    fn new(engine: &'a Engine, infohash: &str, key: String) -> Self {
+        let what = (infohash.to_owned(), key);
+        engine.state().pending.push(what.clone());
+        Self { engine, what }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let mut state = self.engine.state();
+        if let Some(at) = state.pending.iter().position(|p| *p == self.what) {
+            state.pending.swap_remove(at);
+        }
+    }
+}
+
 /// What a content is, told without opening a session. As quick as a known
 /// start once the engine has met the content, as slow as a first one before.
 pub(crate) async fn media_files(
@@ -125,12 +157,18 @@ pub(crate) async fn media_files(
         conn.wait(engine.timing.start_failure).await;
         return Err(not_found);
     };
-    let (behaviour, is_fresh) = {
+    let (behaviour, is_fresh, lost) = {
         let mut state = engine.state();
         state.log(format!("files {infohash}"));
         let behaviour = state.wanted(&value, &infohash, engine.default_content).behaviour;
-        (behaviour, state.is_fresh(&infohash, Instant::now()))
+        let now = Instant::now();
+        let lost = state.is_lost(behaviour.lookup, &infohash, now);
+        (behaviour, state.is_fresh(&infohash, now), lost)
     };
+    if let Some(after) = lost {
+        conn.wait(after).await;
+        return Err(not_found);
+    }
     let is_unknown = behaviour.lookup == Lookup::OnlyInfohash && selector == Selector::ContentId && !is_fresh;
     if is_unknown || matches!(behaviour.start.answer, StartAnswer::Error(_)) {
         conn.wait(behaviour.start.delay.unwrap_or(engine.timing.start_failure)).await;
@@ -143,29 +181,38 @@ pub(crate) async fn media_files(
     let name = format!("Broadcast {}", &infohash[..8]);
     Ok(json!({
         "files": [{"index": 0, "filename": name}], "name": name, "infohash": infohash,
-        "transport_type": "bt", "type": "live", "transport_file_cache_key": null,
+        "transport_type": "bt", "type": if behaviour.vod.is_some() { "vod" } else { "live" }, "transport_file_cache_key": null,
     }))
 }
 
+/// How a start goes on.
+struct Plan {
+    behaviour: Behaviour,
+    /// After how long.
+    delay: Duration,
+    /// Starts of the content so far, this one included.
+    starts: u64,
+    /// The catalogue does not find it.
+    is_lost: bool,
+}
+
 /// Counts a start and says how it goes on, and after how long.
-fn begin(
-    engine: &Engine,
-    player: &Player<'_>,
-    selector: Selector,
-    value: &str,
-    infohash: &str,
-) -> (Behaviour, Duration) {
+fn begin(engine: &Engine, player: &Player<'_>, selector: Selector, value: &str, infohash: &str) -> Plan {
     let now = Instant::now();
     let timing = &engine.timing;
     let mut state = engine.state();
     state.sweep(now, timing);
     state.counters.starts += 1;
     let mut spare = state.spare;
-    state.counters.content(infohash, &mut spare).starts += 1;
+    let content = state.counters.content(infohash, &mut spare);
+    content.starts += 1;
+    let starts = content.starts;
     state.judge_start(player.pid, &player.key(), infohash);
     let behaviour = state.wanted(value, infohash, engine.default_content).behaviour;
     let jitter = state.rng.up_to(2 * timing.start_jitter);
+    let lost = state.is_lost(behaviour.lookup, infohash, now);
     let usual = match behaviour.start.answer {
+        _ if lost.is_some() => lost.unwrap_or_default(),
         _ if behaviour.lookup == Lookup::OnlyInfohash && selector == Selector::ContentId => {
             if state.is_fresh(infohash, now) { timing.start_known } else { timing.start_failure }
         }
@@ -179,7 +226,7 @@ fn begin(
     };
     let delay = behaviour.start.delay.unwrap_or(usual);
     state.log(format!("start {infohash} {} after {} ms", player.key(), delay.as_millis()));
-    (behaviour, delay)
+    Plan { behaviour, delay, starts, is_lost: lost.is_some() }
 }
 
 async fn hang(conn: &mut Conn) -> Next {
@@ -211,7 +258,8 @@ async fn open(
     let key = player.key();
     let opened = {
         let mut state = engine.state();
-        let wanted = state.wanted(value, infohash, engine.default_content);
+        let mut wanted = state.wanted(value, infohash, engine.default_content);
+        wanted.transcodes = is_transcoding(request);
         let behaviour = wanted.behaviour.clone();
         state.open(engine, wanted, &key, Instant::now()).map(|s| (behaviour, s.playback_id.clone()))
     };
@@ -220,22 +268,36 @@ async fn open(
         return refuse(engine, conn, is_json, "failed to start", None).await;
     };
     let origin = origin(conn, request, &behaviour);
-    if !is_json {
+    if !is_json || behaviour.start.answer == StartAnswer::Redirect {
         let to = format!("{origin}/ace/r/{infohash}/{key}");
         return redirect(engine, conn, &to, behaviour.redirect_held).await;
     }
     let client: i64 = request.parameter("client_session_id").and_then(|v| v.parse().ok()).unwrap_or(-1);
-    let response = json!({
+    let mut response = json!({
         "playback_url": format!("{origin}/ace/r/{infohash}/{key}"),
         "stat_url": format!("{origin}/ace/stat/{infohash}/{key}"),
         "command_url": format!("{origin}/ace/cmd/{infohash}/{key}"),
         "infohash": infohash, "playback_session_id": playback_id,
-        "is_live": 1, "is_encrypted": 0, "client_session_id": client,
+        "is_live": u8::from(behaviour.vod.is_none()),
+        "is_encrypted": u8::from(behaviour.encrypted), "client_session_id": client,
     });
+    if let Some(map) = response.as_object_mut().filter(|_| behaviour.direct) {
+        map.insert("is_direct".to_owned(), json!(1));
+        map.remove("stat_url");
+        map.remove("command_url");
+    }
     match bad {
         None => send_json(engine, conn, &json!({"response": response, "error": null})).await,
         Some(bad) => send_bad(engine, conn, bad, response).await,
     }
+}
+
+/// Whether a start asks for a transcoding.
+fn is_transcoding(request: &Request) -> bool {
+    ["transcode_audio", "transcode_mp3", "transcode_ac3"]
+        .into_iter()
+        .filter_map(|name| request.parameter(name))
+        .any(|value| !matches!(value, "" | "0" | "false"))
 }
 
 async fn send_bad(engine: &Engine, conn: &Conn, bad: BadJson, mut response: Value) -> Next {
