@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::{AUDIO_PID, NULL_PID, PACKET_BYTES, PMT_PID, VIDEO_PID, tables};
+use crate::rng::Rng;
 
 /// Time stamps of 90 kHz wrap here. Source: ISO/IEC 13818-1 §2.4.3.7.
 const STAMP_MODULUS: u64 = 1 << 33;
@@ -204,8 +205,8 @@ impl Edit {
             }
             Self::PcrJitter(most) if has_pcr(p) => {
                 let most = ticks_90k(most) * 300;
-                let random = m.n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-                let wrong = read_pcr(p) + STAMP_MODULUS * 300 + random % (2 * most + 1) - most;
+                let random = Rng::new(m.n).below(2 * most + 1);
+                let wrong = read_pcr(p) + STAMP_MODULUS * 300 + random - most;
                 write_pcr(p, wrong);
             }
             Self::Tables { .. } if is_media => {

@@ -357,9 +357,12 @@ struct Continuity(Vec<(u16, u8)>);
 impl Continuity {
     /// Whether the counter of `p` is the one that had to come: one more for a
     /// packet with payload, the same for one without, anything where the
-    /// discontinuity indicator is set. Source: ISO/IEC 13818-1 §2.4.3.3.
+    /// discontinuity indicator is set or the packet is a null one. Source: ISO/IEC 13818-1 §2.4.3.3.
     fn follows(&mut self, p: &[u8; PACKET_BYTES]) -> bool {
         let (pid, counter) = (pid(p), p[3] & 15);
+        if pid == NULL_PID {
+            return true;
+        }
         let Some((_, last)) = self.0.iter_mut().find(|(known, _)| *known == pid) else {
             if self.0.len() < PIDS {
                 self.0.push((pid, counter));
