@@ -36,7 +36,9 @@ pub(crate) struct Pump {
     source: Source,
     delivery: Delivery,
     framing: Framing,
-    /// Behind the broadcast by this.
+    /// The engine is behind the broadcast by this.
+    engine_lag: Duration,
+    /// The reader is; more, when it asked for what was on the air before.
     lag: Duration,
     burst: Duration,
     rng: Rng,
@@ -75,6 +77,7 @@ impl Pump {
         let mut pump = Self {
             delivery: behaviour.delivery,
             framing: behaviour.framing,
+            engine_lag: lag,
             lag,
             burst,
             rng: Rng::new(seed),
@@ -117,7 +120,7 @@ impl Pump {
     pub(crate) fn seek(&mut self, position: Duration, elapsed: Duration) {
         let now = source::now();
         // A burst of what follows comes at line speed, as at the beginning.
-        self.lag = self.lag.max(now.saturating_sub(position + self.burst));
+        self.lag = self.engine_lag.max(now.saturating_sub(position + self.burst));
         self.leap_to(self.source.place_at(position));
         self.delivery.quiet = Duration::ZERO;
         self.first_edge = self.place;
