@@ -60,6 +60,8 @@ pub struct Timing {
     pub start_first: Duration,
     /// Start call that fails, where the scenario gives no time.
     pub start_failure: Duration,
+    /// The same by infohash, which the swarm is asked for.
+    pub start_failure_infohash: Duration,
     /// A new session is `idle` for so long.
     pub idle: Duration,
     /// It is then in `prebuf` for so long.
@@ -91,6 +93,7 @@ impl Timing {
             start_jitter: Duration::from_millis(200),
             start_first: Duration::from_millis(4400),
             start_failure: Duration::from_millis(4600),
+            start_failure_infohash: Duration::from_secs(28),
             idle: Duration::from_millis(200),
             prebuffer: Duration::from_secs(6),
             burst: Duration::from_secs(10),
@@ -112,6 +115,7 @@ impl Timing {
             start_jitter: Duration::ZERO,
             start_first: Duration::from_millis(20),
             start_failure: Duration::from_millis(50),
+            start_failure_infohash: Duration::from_millis(300),
             idle: Duration::from_millis(10),
             prebuffer: Duration::from_millis(100),
             lag: Duration::ZERO,

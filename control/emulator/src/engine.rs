@@ -13,6 +13,7 @@ use crate::{
     Behaviour, Content, ContentId, Counters, Profile, Scenario, Timing,
     behaviour::Lookup,
     counters::ContentCounters,
+    memory::Memory,
     rng::{Rng, forty_hex, md5_hex},
     session::{Ended, Phase, Session},
 };
@@ -21,8 +22,6 @@ const MAX_SESSIONS: usize = 1024;
 const MAX_PIDS: usize = 65_536;
 const MAX_KNOWN: usize = 65_536;
 const MAX_SCENARIOS: usize = 65_536;
-/// Sessions and readers that are over, of each kind.
-const MAX_REMEMBERED: usize = 1024;
 const MAX_EVENTS: usize = 4096;
 
 /// What a whole engine is doing, as its connections are told.
@@ -49,16 +48,9 @@ pub(crate) struct State {
     pub(crate) rng: Rng,
     scenario: Option<Scenario>,
     by_content: BTreeMap<String, Scenario>,
-    /// When the catalogue was first found down, since the scenario was set.
-    down_since: Option<Instant>,
     /// Infohash and key of starts not answered yet.
     pub(crate) pending: Vec<(String, String)>,
-    /// Infohash and key of sessions that another player has ended, latest last.
-    replaced: VecDeque<(String, String)>,
-    /// Sessions of each infohash that a rival has ended.
-    rivals: BTreeMap<String, u32>,
-    /// Infohash and key of readers that have ended, and when, latest last.
-    left: VecDeque<(String, String, Instant)>,
+    pub(crate) memory: Memory,
     pub(crate) sessions: Vec<Session>,
     next_session: u64,
     /// Infohashes met, and when they were first loaded by infohash.
@@ -100,11 +92,8 @@ impl Engine {
                 rng,
                 scenario: None,
                 by_content: BTreeMap::new(),
-                down_since: None,
                 pending: Vec::new(),
-                replaced: VecDeque::new(),
-                rivals: BTreeMap::new(),
-                left: VecDeque::new(),
+                memory: Memory::default(),
                 sessions: Vec::new(),
                 next_session: 0,
                 known: BTreeMap::new(),
@@ -124,7 +113,7 @@ impl Engine {
 
     pub(crate) fn set_scenario(&self, content: Option<&str>, scenario: Scenario) {
         let mut state = self.state();
-        state.down_since = None;
+        state.memory.forget_catalogue();
         match content {
             None => state.scenario = Some(scenario),
             Some(id) => {
@@ -158,8 +147,7 @@ impl Engine {
         let mut state = self.state();
         state.sessions.clear();
         state.known.clear();
-        state.replaced.clear();
-        state.left.clear();
+        state.memory = Memory::default();
     }
 }
 
@@ -267,7 +255,7 @@ impl State {
         if wanted.behaviour.profile.unwrap_or(engine.profile) == Profile::V3_2_3 {
             self.replace(|s| s.infohash == wanted.infohash);
         }
-        self.replaced.retain(|(infohash, by)| *infohash != wanted.infohash || by != key);
+        self.memory.admit(&wanted.infohash, key);
         if let Some(most) = wanted.behaviour.max_contents {
             self.make_room(&wanted.infohash, most);
         }
@@ -327,30 +315,15 @@ impl State {
     /// Ends sessions as [`Self::end`] does, for the sake of another player.
     pub(crate) fn replace(&mut self, which: impl Fn(&Session) -> bool) {
         for session in self.sessions.iter().filter(|s| which(s)) {
-            if self.replaced.len() == MAX_REMEMBERED {
-                self.replaced.pop_front();
-            }
-            self.replaced.push_back((session.infohash.clone(), session.key.clone()));
+            self.memory.replaced(session);
         }
         self.end(which);
     }
 
-    /// Whether another player has ended this session.
-    pub(crate) fn is_replaced(&self, infohash: &str, key: &str) -> bool {
-        self.replaced.iter().any(|(other, by)| other == infohash && by == key)
-    }
-
     /// A rival takes the session over, one of `infohash`.
     pub(crate) fn yield_to_rival(&mut self, number: u64, infohash: &str) {
-        if self.rivals.len() < MAX_KNOWN {
-            *self.rivals.entry(infohash.to_owned()).or_default() += 1;
-        }
+        self.memory.rival_came(infohash);
         self.replace(|s| s.number == number);
-    }
-
-    /// How often a rival has taken a session of `infohash` over.
-    pub(crate) fn rivals(&self, infohash: &str) -> u32 {
-        self.rivals.get(infohash).copied().unwrap_or(0)
     }
 
     /// Ends the oldest sessions until `infohash` is one of `most` contents.
@@ -367,27 +340,14 @@ impl State {
         }
     }
 
-    /// Notes that the reader of a session has ended.
-    pub(crate) fn leave(&mut self, infohash: String, key: String, now: Instant) {
-        if self.left.len() == MAX_REMEMBERED {
-            self.left.pop_front();
-        }
-        self.left.push_back((infohash, key, now));
-    }
-
-    /// Whether a reader of this player and content has ended within `time`.
-    pub(crate) fn has_left(&self, infohash: &str, key: &str, time: Duration, now: Instant) -> bool {
-        self.left.iter().any(|(other, by, at)| other == infohash && by == key && now - *at < time)
-    }
-
     /// Whether the catalogue, of this behaviour, fails to find `infohash`.
     pub(crate) fn is_lost(&mut self, lookup: Lookup, infohash: &str, now: Instant) -> Option<Duration> {
         let Lookup::Down { after, cured } = lookup else { return None };
         if self.known.contains_key(infohash) {
             return None;
         }
-        let since = *self.down_since.get_or_insert(now);
-        cured.is_none_or(|cured| now - since < cured).then_some(after)
+        let down = self.memory.catalogue_down_for(now);
+        cured.is_none_or(|cured| down < cured).then_some(after)
     }
 
     pub(crate) fn session(&mut self, number: u64) -> Option<&mut Session> {

@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
         let mut seek = session.seek.subscribe();
         let position = *seek.borrow_and_update();
         if let Some(time) = behaviour.leftovers
-            && state.has_left(&infohash, &key, time, Instant::now())
+            && state.memory.has_left(&infohash, &key, time, Instant::now())
         {
             let left = Duration::from_secs(2) + state.rng.up_to(Duration::from_secs(3));
             behaviour.delivery.burst = Some(left);
@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
             behaviour.delivery.cut = Some(Cut { at: At::Bytes(bytes), end: End::Fin });
         }
         if let Some(rival) = behaviour.rival
-            && state.rivals(&infohash) < rival.times
+            && state.memory.rivals(&infohash) < rival.times
         {
             behaviour.delivery.cut = Some(Cut { at: At::Time(rival.after), end: End::Replaced });
         }
@@ -311,7 +311,7 @@ impl Drop for Reader<'_> {
             session.stalled = None;
         }
         if self.behaviour.leftovers.is_some() {
-            state.leave(std::mem::take(&mut self.infohash), std::mem::take(&mut self.key), Instant::now());
+            state.memory.leave(&self.infohash, &self.key, Instant::now());
         }
     }
 }

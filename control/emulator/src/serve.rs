@@ -11,14 +11,13 @@ use tokio::{
 
 use crate::{
     Behaviour, PathKind, Profile,
-    behaviour::{Accept, Ready, Stop, Urls},
+    behaviour::{Accept, Ready, Urls},
+    command,
     engine::Engine,
     http::{Conn, Request, answer, close_resets, head},
     play,
     session::{Ended, Session},
-    signed::EPOCH_UNIX_SECONDS,
-    source, start,
-    stat::WINDOW,
+    start,
 };
 
 /// A client that still waits for a redirect's end after this reads its body.
@@ -111,7 +110,7 @@ async fn respond(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
         PathKind::Read => read(engine, conn, request, infohash, key).await,
         PathKind::Content => content(engine, conn, request, infohash, key).await,
         PathKind::Stat => stat(engine, conn, request, infohash, key).await,
-        PathKind::Command => command(engine, conn, request, infohash, key).await,
+        PathKind::Command => command::command(engine, conn, request, infohash, key).await,
         PathKind::Service => service(engine, conn, request).await,
         PathKind::ServerApi => server_api(engine, conn, request).await,
         PathKind::Manifest | PathKind::Other => {
@@ -248,7 +247,7 @@ async fn read(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &st
         )
     });
     let Some((_hold, behaviour, unready, ready, started, ticket, mut ended)) = found else {
-        if engine.state().is_replaced(infohash, key) {
+        if engine.state().memory.is_replaced(infohash, key) {
             return send(engine, conn, &answer("403 Forbidden", "text/plain", "Forbidden")).await;
         }
         return plain_500(engine, conn, "download not found").await;
@@ -325,67 +324,8 @@ async fn stat(engine: &Engine, conn: &Conn, request: &Request, infohash: &str, k
     send_json(engine, conn, &value.unwrap_or_else(unknown_session)).await
 }
 
-fn unknown_session() -> Value {
+pub(crate) fn unknown_session() -> Value {
     json!({"response": null, "error": "unknown playback session id"})
-}
-
-async fn command(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &str, key: &str) -> Next {
-    let is_it = |s: &Session| s.infohash == infohash && s.key == key;
-    let found = engine.state().find(engine, Instant::now(), is_it).map(|s| s.behaviour.clone());
-    let method = request.parameter("method").unwrap_or("");
-    let Some(behaviour) = found else {
-        return send_json(engine, conn, &unknown_session()).await;
-    };
-    if method == "liveseek" {
-        let value = match seek(engine, request, is_it) {
-            Ok(()) => json!({"response": "ok", "error": null}),
-            Err(why) => json!({"response": null, "error": why}),
-        };
-        return send_json(engine, conn, &value).await;
-    }
-    if method != "stop" {
-        return send_json(engine, conn, &json!({"response": "ok", "error": null})).await;
-    }
-    {
-        let mut state = engine.state();
-        state.counters.stops += 1;
-        let mut spare = state.spare;
-        state.counters.content(infohash, &mut spare).stops += 1;
-        state.log(format!("stop {infohash} {key}"));
-    }
-    let delay = match behaviour.stop {
-        Stop::Usual => engine.timing.stop,
-        Stop::Hang(delay) => delay,
-        Stop::Error => return internal_error(engine, conn).await,
-    };
-    conn.wait(delay).await;
-    match behaviour.profile.unwrap_or(engine.profile) {
-        Profile::V3_2_3 => engine.state().end(is_it),
-        Profile::V3_2_11 => engine.state().end(|s| s.infohash == infohash),
-    }
-    send_json(engine, conn, &json!({"response": "ok", "error": null})).await
-}
-
-/// Moves a session to the broadcast position that is asked for in unix time, as
-/// far as its window reaches.
-fn seek(engine: &Engine, request: &Request, is_it: impl Fn(&Session) -> bool) -> Result<(), &'static str> {
-    let position: u64 = request.parameter("pos").and_then(|pos| pos.parse().ok()).ok_or("missing pos")?;
-    let now = Instant::now();
-    let mut state = engine.state();
-    let session = state.find(engine, now, is_it).ok_or("unknown playback session id")?;
-    if session.behaviour.vod.is_some() {
-        return Err("not a live stream");
-    }
-    let newest = source::now().saturating_sub(session.behaviour.lag.unwrap_or(engine.lag));
-    let oldest = newest.saturating_sub(Duration::from_secs(WINDOW));
-    let asked = Duration::from_secs(position.saturating_sub(EPOCH_UNIX_SECONDS));
-    let position = asked.clamp(oldest, newest);
-    session.last_active = now;
-    session.seek.send_replace(Some((position, now)));
-    let number = session.number;
-    let back = (newest - position).as_secs();
-    state.log(format!("seek {number} {back} s back"));
-    Ok(())
 }
 
 fn version(engine: &Engine) -> Value {

@@ -73,6 +73,7 @@ enum Programme {
 pub(crate) struct Source {
     programme: Programme,
     damage: Damage,
+    is_damaged: bool,
 }
 
 impl Source {
@@ -85,7 +86,8 @@ impl Source {
                 Programme::Clip { phase, edit }
             }
         };
-        Self { programme, damage: behaviour.damage }
+        let damage = behaviour.damage;
+        Self { programme, damage, is_damaged: damage != Damage::default() }
     }
 
     /// Mean rate in bytes per second, as sent.
@@ -170,7 +172,7 @@ impl Source {
 
     /// Appends what is sent at `place` to a reader who began at `first`.
     pub(crate) fn emit(&self, place: u64, first: u64, out: &mut Vec<u8>) {
-        if self.damage == Damage::default() {
+        if !self.is_damaged {
             self.packet(place, out);
             return;
         }

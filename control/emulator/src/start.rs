@@ -216,6 +216,7 @@ fn begin(engine: &Engine, player: &Player<'_>, selector: Selector, value: &str, 
         _ if behaviour.lookup == Lookup::OnlyInfohash && selector == Selector::ContentId => {
             if state.is_fresh(infohash, now) { timing.start_known } else { timing.start_failure }
         }
+        StartAnswer::Error(_) if selector == Selector::Infohash => timing.start_failure_infohash,
         StartAnswer::Error(_) => timing.start_failure,
         _ if behaviour.lookup == Lookup::OnlyInfohash => {
             state.learn(infohash, now);

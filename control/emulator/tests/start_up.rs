@@ -196,6 +196,12 @@ fn starts_that_are_refused_for_a_reason() {
     let status = "/server/api?api_version=3&method=get_status";
     assert_eq!((version(address), get(address, status).status()), (200, 200), "it looks perfect");
 
+    // An id that nobody knows is told sooner than an infohash that nobody has.
+    let failing = scene("metadata-failure", 6).infohash();
+    let asked = Instant::now();
+    let answer = get(address, &format!("/ace/getstream?format=json&infohash={failing}&pid=x")).json();
+    assert!(answer["error"] == "failed to load content" && asked.elapsed() >= 300 * MS, "{answer}");
+
     let superseded = scene("superseded(2)", 2);
     let answers: Vec<_> = ["c", "d", "e"].iter().map(|pid| error(address, &superseded, pid)).collect();
     assert_eq!(answers, ["got newer download".into(), "got newer download".into(), Value::Null]);

@@ -20,6 +20,7 @@ mod edit;
 mod pace;
 mod packet;
 mod report;
+mod signature;
 mod tables;
 mod verify;
 

@@ -6,6 +6,7 @@ use super::{
     Edit, NULL_PID, PACKET_BYTES,
     edit::{Moment, time_stamp, write_pcr},
     pace::{PACKET_BITS, Pace},
+    signature::{self, Signed},
     tables::{self, Pids, pids},
 };
 
@@ -15,15 +16,6 @@ const PAIRS_PER_GROUP: u64 = 25;
 const PAIR_TIME: Duration = Duration::from_millis(80);
 /// Presentation comes this long after the PCR of the same packet, in 90 kHz.
 const DECODER_DELAY: u64 = 45_000;
-/// Where the signature begins; it reaches to the packet's end.
-const SIGNATURE_AT: usize = PACKET_BYTES - 27;
-/// Where the checksum begins.
-const CHECKSUM_AT: usize = PACKET_BYTES - 5;
-/// Bits of a packet's number in the signature; the variant follows.
-const VARIANT_SHIFT: u32 = 56;
-/// First bytes of a signature.
-const MAGIC: [u8; 2] = [0xcd, 0xd2];
-
 const SPS: &[u8] = &[
     0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0xd9, 0x00, 0x50, 0x05, 0xbb, 0x01, 0x10, 0, 0, 3, 0, 0x10, 0, 0, 3,
     3, 0x20, 0xf1, 0x83, 0x24, 0x80,
@@ -251,7 +243,7 @@ impl Broadcast {
             self.edit.apply(&moment, p);
         }
         if !matches!(kind, Kind::Pat | Kind::Pmt) && p[3] & 0x10 != 0 && pid_of(p) != NULL_PID {
-            self.sign(n, p);
+            signature::sign(self.signed_as(), n, self.pace.ticks(n, 1_000_000), p);
         }
     }
 
@@ -285,7 +277,7 @@ impl Broadcast {
         p: &[u8; PACKET_BYTES],
         scratch: &mut [u8; PACKET_BYTES],
     ) -> Option<(u64, Self)> {
-        let (number, variant) = self.signature(p)?;
+        let (number, variant) = signature::read(self.signed_as(), p)?;
         let mut broadcast = *self;
         if let Edit::Unmatched { counters, padding, .. } = self.edit {
             broadcast.edit = Edit::Unmatched { variant, counters, padding };
@@ -302,37 +294,14 @@ impl Broadcast {
     }
 
     fn has_free_counters(&self) -> bool {
-        matches!(self.edit, Edit::Unmatched { .. })
+        matches!(self.signed_as(), Signed::Variant(_))
     }
 
-    fn sign(&self, n: u64, p: &mut [u8; PACKET_BYTES]) {
-        p[SIGNATURE_AT..SIGNATURE_AT + 2].copy_from_slice(&MAGIC);
-        let variant = match self.edit {
-            Edit::Unmatched { variant, .. } => u64::from(variant) << VARIANT_SHIFT,
-            _ => 0,
-        };
-        spread(n | variant, &mut p[SIGNATURE_AT + 2..SIGNATURE_AT + 12]);
-        spread(self.pace.ticks(n, 1_000_000), &mut p[SIGNATURE_AT + 12..CHECKSUM_AT]);
-        let sum = self.checksum(p);
-        spread(sum, &mut p[CHECKSUM_AT..]);
-    }
-
-    fn checksum(&self, p: &[u8; PACKET_BYTES]) -> u64 {
-        if !self.has_free_counters() {
-            return checksum(p);
+    fn signed_as(&self) -> Signed {
+        match self.edit {
+            Edit::Unmatched { variant, .. } => Signed::Variant(variant),
+            _ => Signed::Plain,
         }
-        let mut without = *p;
-        without[3] &= 0xf0;
-        checksum(&without)
-    }
-
-    /// Number and variant in a signed packet, if the packet is whole.
-    fn signature(&self, p: &[u8; PACKET_BYTES]) -> Option<(u64, u8)> {
-        if p[SIGNATURE_AT..SIGNATURE_AT + 2] != MAGIC || gather(&p[CHECKSUM_AT..]) != self.checksum(p) {
-            return None;
-        }
-        let both = gather(&p[SIGNATURE_AT + 2..SIGNATURE_AT + 12]);
-        Some((both & ((1 << VARIANT_SHIFT) - 1), (both >> VARIANT_SHIFT & 0x7f) as u8))
     }
 }
 
@@ -344,51 +313,17 @@ fn pid_of(p: &[u8; PACKET_BYTES]) -> u16 {
 /// arises by chance.
 fn fill(id: u64, n: u64, p: &mut [u8; PACKET_BYTES]) {
     let mut state = (id ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    for word in p[4..SIGNATURE_AT + 7].as_chunks_mut::<8>().0 {
+    for word in p[4..signature::AT + 7].as_chunks_mut::<8>().0 {
         state = state.wrapping_add(0xa076_1d64_78bd_642f);
         let mixed = (state ^ (state >> 32)).wrapping_mul(0xe703_7ed1_a0b4_28db);
         *word = ((mixed ^ (mixed >> 29)) | 0x0101_0101_0101_0101).to_le_bytes();
     }
 }
 
-/// 35 bits over all bytes before the checksum.
-fn checksum(p: &[u8; PACKET_BYTES]) -> u64 {
-    const FACTOR: u64 = 0x9fb2_1c65_1e98_df25;
-    let (words, rest) = p[..CHECKSUM_AT].as_chunks::<8>();
-    let mut lanes = [0x51_7cc1_b727_220a_u64, 0x2545_f491_4f6c_dd1d];
-    for (word, lane) in words.iter().zip([0usize, 1].into_iter().cycle()) {
-        lanes[lane] = (lanes[lane].rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
-    }
-    for &byte in rest {
-        lanes[0] = (lanes[0].rotate_left(23) ^ u64::from(byte)).wrapping_mul(FACTOR);
-    }
-    let sum = lanes[0] ^ lanes[1].rotate_left(31);
-    (sum ^ (sum >> 32)) & 0x7_ffff_ffff
-}
-
-/// Writes `value` in 7 bit groups with the top bit set: no byte is zero.
-fn spread(value: u64, out: &mut [u8]) {
-    for (i, byte) in out.iter_mut().enumerate() {
-        *byte = 0x80 | (value.unbounded_shr(7 * u32::try_from(i).unwrap_or(u32::MAX)) & 0x7f) as u8;
-    }
-}
-
-fn gather(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, b| (value << 7) | u64::from(b & 0x7f))
-}
-
-const fn high(v: u16) -> u8 {
-    (v >> 8) as u8
-}
-
-const fn low(v: u16) -> u8 {
-    (v & 0xff) as u8
-}
-
 fn header(p: &mut [u8; PACKET_BYTES], pid: u16, unit_start: bool, control: u8) {
     p[0] = 0x47;
-    p[1] = if unit_start { 0x40 } else { 0 } | high(pid);
-    p[2] = low(pid);
+    [p[1], p[2]] = pid.to_be_bytes();
+    p[1] |= if unit_start { 0x40 } else { 0 };
     p[3] = control;
 }
 
