@@ -284,3 +284,46 @@ fn one_content_more_than_the_limit_ends_the_oldest() {
     assert_eq!(second.1.read_until(100 * MS, |_| false).1, End::Open);
     assert!(same.stat()["error"].is_null());
 }
+
+#[test]
+fn parameters_left_out_are_those_of_the_table() {
+    for (short, long) in [
+        ("healthy-bitrate", "healthy-bitrate(vbr)"),
+        ("healthy-vod", "healthy-vod(60s)"),
+        ("catalogue-down", "catalogue-down(45s)"),
+        ("late-success", "late-success(20s)"),
+        ("superseded", "superseded(1)"),
+        ("transcode-broken", "transcode-broken(7s)"),
+        ("start-limit", "start-limit(2)"),
+        ("micro-stalls", "micro-stalls(20s)"),
+        ("long-gap-recover", "long-gap-recover(20s)"),
+        ("starve-decay", "starve-decay(60s)"),
+        ("wrong-bitrate", "wrong-bitrate(unlimited)"),
+        ("disconnect-chunk", "disconnect-chunk(10s,no-end)"),
+        ("session-expired", "session-expired(10s)"),
+        ("old-pid-leftovers", "old-pid-leftovers(60s)"),
+        ("session-replaced(5s)", "session-replaced(5s,1)"),
+        ("burst-then-quiet", "burst-then-quiet(300s,270s)"),
+        ("loop-content", "loop-content(60s)"),
+        ("source-restart", "source-restart(60s,5s)"),
+        ("jitter", "jitter(400ms)"),
+        ("no-read-tolerance", "no-read-tolerance(30s)"),
+        ("unmatched", "unmatched(both)"),
+        ("lost-sync-run", "lost-sync-run(65536,20s)"),
+        ("cc-errors", "cc-errors(10000,1)"),
+        ("dup-packets", "dup-packets(1048576,20s)"),
+        ("pts-jump", "pts-jump(forward,20s)"),
+        ("pcr-missing", "pcr-missing(5s,20s)"),
+        ("pcr-jitter", "pcr-jitter(50ms)"),
+        ("late-psi", "late-psi(3s)"),
+        ("pmt-change", "pmt-change(all,20s)"),
+        ("late-idr", "late-idr(10s)"),
+        ("null-flood", "null-flood(90)"),
+        ("tei-scrambled", "tei-scrambled(both,10)"),
+    ] {
+        let of = |text: &str| text.parse::<Scenario>().unwrap();
+        assert_eq!(of(short).behaviour(), of(long).behaviour(), "{short}");
+        assert_ne!(of(long).behaviour(), Scenario::healthy().behaviour(), "{long}");
+        assert_eq!(of(long).to_string().parse(), Ok(of(long)), "{long}");
+    }
+}
