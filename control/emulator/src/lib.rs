@@ -13,7 +13,10 @@
 //! What is played is a pure function of infohash and time, equal on every
 //! engine, and comes in two kinds ([`Content`]): a real programme for players
 //! and decoders, and a signed broadcast whose every packet [`signed::Verifier`]
-//! can prove to be there, once, in order, and whole.
+//! can prove to be there, once, in order, and whole. A scenario may edit the
+//! programme ([`Edit`]), which the verifier then knows too, or damage it on its
+//! way ([`Damage`]), which the verifier finds; both are the same on every engine,
+//! except where a scenario is about engines that differ (`unmatched`).
 #![forbid(unsafe_code)]
 
 mod behaviour;

@@ -320,10 +320,12 @@ impl Drop for Reader<'_> {
 /// bytes, if the range can be had. Source: RFC 9110 §14.1.2.
 fn part_of(range: &str, size: u32) -> Option<(u32, u32)> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    // Beyond the end is as good as the end.
+    let number = |text: &str| Some(u32::try_from(text.parse::<u64>().ok()?).unwrap_or(u32::MAX));
     let part = match (first.trim(), last.trim()) {
-        ("", count) => (size - count.parse::<u32>().ok()?.min(size), size),
-        (first, "") => (first.parse().ok()?, size),
-        (first, last) => (first.parse().ok()?, last.parse::<u32>().ok()?.saturating_add(1).min(size)),
+        ("", count) => (size - number(count)?.min(size), size),
+        (first, "") => (number(first)?, size),
+        (first, last) => (number(first)?, number(last)?.saturating_add(1).min(size)),
     };
     (part.0 < part.1).then_some(part)
 }

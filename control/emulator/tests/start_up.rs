@@ -54,7 +54,7 @@ fn a_file_has_a_length_and_ranges_and_no_live_position() {
         ("bytes=1001-70000", 206, Some(1001..70_001)),
         (&format!("bytes={}-", size - 500), 206, Some(size - 500..size)),
         ("bytes=-188", 206, Some(size - 188..size)),
-        ("bytes=5-99999999", 206, Some(5..size)),
+        ("bytes=5-99999999999", 206, Some(5..size)),
         (&format!("bytes={size}-"), 416, None),
         ("bytes=9-3", 416, None),
         ("lines=1-2", 416, None),

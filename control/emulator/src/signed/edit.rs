@@ -24,7 +24,8 @@ pub enum Edit {
     AudioOnly,
     /// A picture; null packets stand for the sound.
     NoAudio,
-    /// Two programmes, each with PIDs of its own, in turns of 80 ms.
+    /// Two programmes, each with PIDs of its own, in turns of 80 ms. In the clip
+    /// the PAT tells of a second programme that never comes.
     TwoPrograms,
     /// PCR, PTS and DTS jump at the beginning of each epoch.
     ClockJump {
