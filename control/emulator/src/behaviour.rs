@@ -4,6 +4,17 @@ use std::time::Duration;
 
 use crate::Content;
 
+mod hls;
+mod http_level;
+mod life;
+mod session;
+
+pub use hls::{HlsFault, Missing, NotReady, OddList, Sequence};
+pub use http_level::{ContentType, Odd, Redirect, Wire};
+pub use life::{Fate, Status, Version};
+pub(crate) use session::FROM_THE_FIRST;
+pub use session::{Events, StatFault, StatTypes};
+
 /// How an engine behaves towards one content, phase by phase. The default is
 /// healthy in every phase.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +47,20 @@ pub struct Behaviour {
     pub damage: Damage,
     /// The stop command.
     pub stop: Stop,
+    /// How answers go over the wire.
+    pub wire: Wire,
+    /// The stat address.
+    pub stat: StatFault,
+    /// The event address.
+    pub events: Events,
+    /// Playlists and segments.
+    pub hls: HlsFault,
+    /// What becomes of the engine as a whole.
+    pub fate: Fate,
+    /// The status calls.
+    pub status: Status,
+    /// The version call.
+    pub version: Version,
 }
 
 /// What meets a new connection.
@@ -50,6 +75,9 @@ pub enum Accept {
     Reset,
     /// It is accepted and read, and never answered.
     Hang,
+    /// The port listens and nothing is accepted. For a single content: as
+    /// [`Accept::Hang`].
+    Backlog,
 }
 
 /// How ids lead to infohashes.
@@ -187,6 +215,8 @@ pub enum Framing {
         /// With chunk extensions, and trailers at the end.
         adorned: bool,
     },
+    /// By the end of the connection, with this as `Content-Length`.
+    Length(&'static str),
 }
 
 /// What the body is.
@@ -256,4 +286,8 @@ pub enum Stop {
     Hang(Duration),
     /// It answers 500 and stops nothing.
     Error,
+    /// It answers that the session is unknown, and stops nothing.
+    Unknown,
+    /// It answers at once; bytes flow for so long after that.
+    Late(Duration),
 }

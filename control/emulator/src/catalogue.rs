@@ -12,6 +12,11 @@ use crate::{
     scenario::{Parameter, Parameters},
 };
 
+mod hls;
+mod http_level;
+mod life;
+mod session;
+
 use Parameter::{At, Choice, Count, Time};
 
 /// One scenario of the catalogue.
@@ -31,15 +36,24 @@ const fn row(
     Row { number, name, parameters, build }
 }
 
-const BAD_JSON: [&str; BadJson::ALL.len()] = {
-    let mut names = [""; BadJson::ALL.len()];
+const BAD_JSON: [&str; BadJson::ALL.len()] = names(&BadJson::ALL);
+
+/// The names of a list of kinds, for [`Choice`].
+const fn names<T, const N: usize>(all: &[(&'static str, T); N]) -> [&'static str; N] {
+    let mut names = [""; N];
     let mut i = 0;
-    while i < names.len() {
-        names[i] = BadJson::ALL[i].0;
+    while i < N {
+        names[i] = all[i].0;
         i += 1;
     }
     names
-};
+}
+
+/// A count, or `default` where none was given.
+fn count_or(p: Parameters, i: usize, default: u32) -> u32 {
+    if p.count(i) == 0 { default } else { p.count(i) }
+}
+
 const HOSTS: [&str; 4] = ["inner", "localhost", "wrong-port", "stranger"];
 const TEXTS: [&str; 3] = ["html", "json", "m3u8"];
 const HTML: &str = "<html><head><title>Error</title></head><body>Not available</body></html>\n";
@@ -79,7 +93,7 @@ fn accept(accept: Accept) -> Behaviour {
 }
 
 /// All tables, in the order of numbers.
-static TABLES: &[&[Row]] = &[FIRST];
+static TABLES: &[&[Row]] = &[FIRST, http_level::ROWS, session::ROWS, hls::ROWS, life::ROWS];
 
 /// Every row, in the order of numbers.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
@@ -165,7 +179,10 @@ static FIRST: &[Row] = &[
         ready: Ready::Never,
         ..start(None, StartAnswer::Hang)
     }),
-    row(36, "stop-hang", &[Time], |p| Behaviour { stop: Stop::Hang(p.time(0)), ..healthy() }),
+    row(36, "stop-hang", &[Time], |p| Behaviour {
+        stop: Stop::Hang(p.time_if_any(0).unwrap_or(Duration::from_secs(10))),
+        ..healthy()
+    }),
     row(37, "stop-500", &[], |_| Behaviour { stop: Stop::Error, ..healthy() }),
 ];
 

@@ -2,19 +2,24 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use crate::{
     Behaviour, Content, ContentId, Counters, Profile, Scenario, Timing,
+    behaviour::Fate,
     counters::ContentCounters,
+    life::Boot,
     rng::{Rng, forty_hex, md5_hex},
-    session::{Ended, Phase, Session},
-    source::Source,
+    session::{Ended, Output, Phase, Session},
+    source::{self, Source},
 };
 
 const MAX_SESSIONS: usize = 1024;
@@ -22,6 +27,8 @@ const MAX_PIDS: usize = 65_536;
 const MAX_KNOWN: usize = 65_536;
 const MAX_SCENARIOS: usize = 65_536;
 const MAX_EVENTS: usize = 4096;
+/// Sessions remembered after another player's start ended them.
+const MAX_REPLACED: usize = 256;
 
 /// What a whole engine is doing, as its connections are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +37,8 @@ pub(crate) struct Life {
     pub(crate) generation: u64,
     pub(crate) alive: bool,
     pub(crate) paused: bool,
+    /// Connections are taken from the backlog.
+    pub(crate) accepts: bool,
 }
 
 pub(crate) struct Engine {
@@ -40,6 +49,10 @@ pub(crate) struct Engine {
     /// Behind the broadcast by this.
     pub(crate) lag: Duration,
     pub(crate) life: watch::Sender<Life>,
+    /// Told when a connection that was served ends.
+    pub(crate) freed: Notify,
+    /// Told when the engine's memory is used up.
+    pub(crate) exhausted: Notify,
     state: Mutex<State>,
 }
 
@@ -56,6 +69,21 @@ pub(crate) struct State {
     pub(crate) spare: ContentCounters,
     events: VecDeque<String>,
     pub(crate) connections: usize,
+    /// Connections that are served, of those that are open.
+    pub(crate) serving: u32,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    pub(crate) fate: Fate,
+    pub(crate) fate_since: Instant,
+    pub(crate) boot: Boot,
+    /// How the last process ended; none while one runs.
+    pub(crate) exit: Option<i32>,
+    /// Sessions opened by this process.
+    pub(crate) served: u64,
+    /// [`Counters::bytes`] when this process or its fate began.
+    pub(crate) bytes_before: u64,
+    /// Infohash and key of sessions that another player's start ended.
+    replaced: VecDeque<(String, String)>,
 }
 
 /// What a start asks for.
@@ -64,6 +92,26 @@ pub(crate) struct Wanted {
     pub(crate) infohash: String,
     pub(crate) content: Content,
     pub(crate) behaviour: Behaviour,
+}
+
+/// Who asks: as the engine tells players apart, and as counters name them.
+#[derive(Clone, Debug)]
+pub(crate) struct Player {
+    /// The pid, if one was given.
+    pub(crate) pid: Option<String>,
+    pub(crate) key: String,
+    pub(crate) peer: IpAddr,
+}
+
+impl Player {
+    pub(crate) fn new(pid: Option<&str>, peer: IpAddr) -> Self {
+        Self { pid: pid.map(str::to_owned), key: player_key(pid, peer), peer }
+    }
+
+    /// Its name in counters.
+    pub(crate) fn name(&self) -> String {
+        self.pid.clone().unwrap_or_else(|| format!("address {}", self.peer))
+    }
 }
 
 impl Engine {
@@ -76,13 +124,16 @@ impl Engine {
     ) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_01b3) ^ u64::try_from(index).unwrap_or(0));
         let lag = rng.up_to(timing.lag);
+        let now = Instant::now();
         Self {
             index,
             profile,
             timing,
             default_content,
             lag,
-            life: watch::Sender::new(Life { generation: 0, alive: true, paused: false }),
+            life: watch::Sender::new(Life { generation: 0, alive: true, paused: false, accepts: true }),
+            freed: Notify::new(),
+            exhausted: Notify::new(),
             state: Mutex::new(State {
                 rng,
                 scenario: None,
@@ -95,6 +146,15 @@ impl Engine {
                 spare: ContentCounters::default(),
                 events: VecDeque::new(),
                 connections: 0,
+                serving: 0,
+                address: SocketAddr::from(([0, 0, 0, 0], 0)),
+                fate: Fate::Steady,
+                fate_since: now,
+                boot: Boot::done(now),
+                exit: None,
+                served: 0,
+                bytes_before: 0,
+                replaced: VecDeque::new(),
             }),
         }
     }
@@ -107,7 +167,13 @@ impl Engine {
     pub(crate) fn set_scenario(&self, content: Option<&str>, scenario: Scenario) {
         let mut state = self.state();
         match content {
-            None => state.scenario = Some(scenario),
+            None => {
+                state.scenario = Some(scenario);
+                state.fate = scenario.behaviour().fate;
+                state.fate_since = Instant::now();
+                state.served = 0;
+                state.bytes_before = state.counters.bytes;
+            }
             Some(id) => {
                 let id = id.to_ascii_lowercase();
                 if state.by_content.len() < MAX_SCENARIOS || state.by_content.contains_key(&id) {
@@ -139,6 +205,16 @@ impl Engine {
         let mut state = self.state();
         state.sessions.clear();
         state.known.clear();
+        state.replaced.clear();
+        state.served = 0;
+        state.bytes_before = state.counters.bytes;
+    }
+
+    /// Tells the engine's fate when its memory is used up.
+    pub(crate) fn feel(&self) {
+        if self.state().is_exhausted() {
+            self.exhausted.notify_one();
+        }
     }
 }
 
@@ -151,6 +227,11 @@ pub(crate) fn player_key(pid: Option<&str>, peer: IpAddr) -> String {
 }
 
 impl State {
+    /// What was set for the engine itself.
+    pub(crate) fn scenario(&self) -> Scenario {
+        self.scenario.unwrap_or_default()
+    }
+
     /// What is played for an id or infohash, and how: what was set for the
     /// content, else what its code says, else what was set for the engine.
     pub(crate) fn wanted(&self, asked: &str, infohash: &str, default_content: Content) -> Wanted {
@@ -164,6 +245,19 @@ impl State {
         let behaviour = scenario.behaviour();
         let content = behaviour.content.or(code.map(|c| c.content())).unwrap_or(default_content);
         Wanted { asked: asked.to_owned(), infohash: infohash.to_owned(), content, behaviour }
+    }
+
+    /// How a content that plays is set to behave; healthy when none does.
+    pub(crate) fn set_for_session(&self, engine: &Engine, infohash: &str) -> Behaviour {
+        let playing = self.sessions.iter().find(|s| s.infohash == infohash);
+        playing.map_or_else(Behaviour::default, |s| {
+            self.wanted(&s.asked, &s.infohash, engine.default_content).behaviour
+        })
+    }
+
+    /// False for so many of a hundred.
+    pub(crate) fn luck(&mut self, error_percent: u32) -> bool {
+        error_percent == 0 || u64::from(error_percent) <= self.rng.below(100)
     }
 
     pub(crate) fn log(&mut self, event: String) {
@@ -224,10 +318,12 @@ impl State {
         &mut self,
         engine: &Engine,
         wanted: Wanted,
-        key: &str,
+        player: &Player,
+        output: Output,
         now: Instant,
     ) -> Option<&Session> {
         self.sweep(now, &engine.timing);
+        let key = player.key.as_str();
         let same = |s: &Session| s.infohash == wanted.infohash && s.key == key;
         if let Some(at) = self.sessions.iter().position(same) {
             self.sessions[at].last_active = now;
@@ -236,7 +332,7 @@ impl State {
         // A player watches one content; 3.2.3 gives a content one player.
         self.end(|s| s.key == key);
         if engine.profile == Profile::V3_2_3 {
-            self.end(|s| s.infohash == wanted.infohash);
+            self.replace(&wanted.infohash);
         }
         if self.sessions.len() >= MAX_SESSIONS {
             return None;
@@ -260,15 +356,49 @@ impl State {
             ended: watch::Sender::new(Ended::Not),
             asked: wanted.asked,
             infohash: wanted.infohash,
+            player: player.name(),
+            output,
+            began: source::now().saturating_sub(engine.lag),
+            reading_since: None,
+            polls: 0,
         };
         self.log(format!(
             "session {number} {} {} {} {}",
             session.infohash, session.key, session.ticket, session.playback_id
         ));
         self.sessions.push(session);
+        self.served += 1;
         let open = u64::try_from(self.sessions.len()).unwrap_or(u64::MAX);
         self.counters.peak_sessions = self.counters.peak_sessions.max(open);
         self.sessions.last()
+    }
+
+    /// Ends the sessions of a content because another player asks for it.
+    fn replace(&mut self, infohash: &str) {
+        for session in self.sessions.iter().filter(|s| s.infohash == infohash) {
+            if self.replaced.len() == MAX_REPLACED {
+                self.replaced.pop_front();
+            }
+            self.replaced.push_back((session.infohash.clone(), session.key.clone()));
+        }
+        self.end(|s| s.infohash == infohash);
+    }
+
+    /// Whether another player's start ended this session.
+    pub(crate) fn was_replaced(&self, infohash: &str, key: &str) -> bool {
+        self.replaced.iter().any(|(i, k)| i == infohash && k == key)
+    }
+
+    /// Takes the sessions that `which` picks; their readers go on until the
+    /// senders that are returned say so.
+    pub(crate) fn take(&mut self, which: impl Fn(&Session) -> bool) -> Vec<watch::Sender<Ended>> {
+        let (taken, left) = std::mem::take(&mut self.sessions).into_iter().partition(|s| which(s));
+        self.sessions = left;
+        let taken: Vec<Session> = taken;
+        for session in &taken {
+            self.log(format!("end {}", session.number));
+        }
+        taken.into_iter().map(|s| s.ended).collect()
     }
 
     /// Ends the sessions that `which` picks; their readers see the end.

@@ -27,25 +27,31 @@ mod counters;
 mod emulator;
 mod engine;
 mod fleet;
+mod hls;
 mod http;
+mod life;
 mod play;
 mod pump;
 mod rng;
 mod scenario;
 mod serve;
+mod service;
 mod session;
 pub mod signed;
 mod source;
 mod start;
+mod stat;
+mod wire;
 
 pub use behaviour::{
-    Accept, At, BadJson, Behaviour, Body, Cut, Damage, Delivery, Framing, Head, Lookup, Ready, Start,
-    StartAnswer, Stop, Urls,
+    Accept, At, BadJson, Behaviour, Body, ContentType, Cut, Damage, Delivery, Events, Fate, Framing, Head,
+    HlsFault, Lookup, Missing, NotReady, Odd, OddList, Ready, Redirect, Sequence, Start, StartAnswer,
+    StatFault, StatTypes, Status, Stop, Urls, Version, Wire,
 };
 pub use cli::cli;
 pub use config::{EmulatorConfig, Profile, Timing};
 pub use content_id::{ContentId, NotCoded, infohash_of};
-pub use counters::{ContentCounters, Counters, Misuse, PathKind};
+pub use counters::{ContentCounters, Counters, Misuse, PathKind, PlayerCounters};
 pub use emulator::{Emulator, EmulatorError};
 pub use scenario::{Scenario, ScenarioError};
 pub use source::{Content, DefaultContent, broadcast_of};

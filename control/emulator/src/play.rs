@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use crate::{
-    Behaviour,
-    behaviour::{At, Body, Framing, Head},
+    Behaviour, PlayerCounters,
+    behaviour::{At, Body, ContentType, Framing, Head},
     engine::Engine,
     http::{Conn, head},
     pump::{Pump, Step},
@@ -29,6 +29,7 @@ pub(crate) struct Reader<'a> {
     engine: &'a Engine,
     number: u64,
     infohash: String,
+    player: String,
     behaviour: Behaviour,
     pump: Pump,
     /// Reads of the session, this one included.
@@ -42,8 +43,10 @@ impl<'a> Reader<'a> {
         let seed = state.rng.next();
         let session = state.session(number).filter(|s| !s.has_reader)?;
         session.has_reader = true;
+        session.reading_since.get_or_insert_with(Instant::now);
         session.reads += 1;
         let reads = session.reads;
+        let player = session.player.clone();
         let (infohash, behaviour) = (session.infohash.clone(), session.behaviour.clone());
         let burst = behaviour.delivery.burst.unwrap_or(engine.timing.burst);
         let pump = Pump::new(session.source, &behaviour, engine.lag, burst, seed);
@@ -51,7 +54,7 @@ impl<'a> Reader<'a> {
         let mut spare = state.spare;
         state.counters.content(&infohash, &mut spare).open_readers += 1;
         state.log(format!("reader {number} read {reads}"));
-        Some(Self { engine, number, infohash, behaviour, pump, reads })
+        Some(Self { engine, number, infohash, player, behaviour, pump, reads })
     }
 
     /// Sends the stream until it ends, the client leaves or the session is over.
@@ -91,13 +94,25 @@ impl<'a> Reader<'a> {
         state.counters.playbacks += 1;
         let mut spare = state.spare;
         state.counters.content(&self.infohash, &mut spare).playbacks += 1;
+        let more = PlayerCounters { playbacks: 1, ..Default::default() };
+        state.counters.count_player(&self.infohash, &self.player, more);
     }
 
     async fn send_head(&self, conn: &mut Conn, is_chunked: bool) -> io::Result<()> {
         use std::fmt::Write;
         let patience = self.engine.timing.no_read;
         let mut text = head("200 OK");
-        text.push_str("Content-Type: video/mp2t\r\n");
+        match self.behaviour.wire.content_type {
+            ContentType::Usual => text.push_str("Content-Type: video/mp2t\r\n"),
+            ContentType::None => {}
+            ContentType::Other(kind) => {
+                // Writing to a string cannot fail.
+                write!(text, "Content-Type: {kind}\r\n").ok();
+            }
+        }
+        if let Framing::Length(length) = self.behaviour.framing {
+            write!(text, "Content-Length: {length}\r\n").ok();
+        }
         if is_chunked {
             text.push_str("Transfer-Encoding: chunked\r\n");
         }
@@ -115,16 +130,17 @@ impl<'a> Reader<'a> {
             _ => {}
         }
         text.push_str("\r\n");
+        let text = conn.style.rewrite(text.as_bytes()).unwrap_or_else(|| text.into_bytes());
         if let Head::Trickle(apart) = self.behaviour.head {
-            for byte in text.as_bytes() {
-                conn.write_all(&[*byte], patience).await?;
+            for byte in text {
+                conn.write_all(&[byte], patience).await?;
                 if !conn.wait(apart).await {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
             }
             return Ok(());
         }
-        conn.write_all(text.as_bytes(), patience).await
+        conn.write_all(&text, patience).await
     }
 
     async fn pump_all(&mut self, conn: &mut Conn, ended: &mut watch::Receiver<Ended>) -> Next {
@@ -132,7 +148,8 @@ impl<'a> Reader<'a> {
         loop {
             let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
             buffer.clear();
-            let step = self.pump.step(began.elapsed(), &mut buffer);
+            let weather = self.engine.state().weather(self.number, Instant::now());
+            let step = self.pump.step(began.elapsed(), weather, &mut buffer);
             let outcome = match step {
                 Step::Write { payload } => {
                     self.set_stalled(false);
@@ -176,6 +193,7 @@ impl<'a> Reader<'a> {
             if bytes.is_empty() {
                 break;
             }
+            let _gap = Gap { engine: self.engine, since: Instant::now() };
             tokio::select! {
                 biased;
                 _ = ended.changed() => return Some(Next::Close),
@@ -191,6 +209,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.engine.state().counters.bytes += payload;
+        self.engine.feel();
         // A fast reader must not keep the other streams waiting.
         tokio::task::yield_now().await;
         None
@@ -203,6 +222,20 @@ impl<'a> Reader<'a> {
                 session.stalled = stalled.then(Instant::now);
             }
         }
+    }
+}
+
+/// Measures how long a reader takes nothing.
+struct Gap<'a> {
+    engine: &'a Engine,
+    since: Instant,
+}
+
+impl Drop for Gap<'_> {
+    fn drop(&mut self) {
+        let millis = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let longest = &mut self.engine.state().counters.longest_read_gap_ms;
+        *longest = millis.max(*longest);
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     Behaviour,
     behaviour::{Cut, Delivery, Framing},
+    life::Weather,
     play::reached,
     rng::Rng,
     source::{self, Source},
@@ -85,10 +86,15 @@ impl Pump {
     }
 
     /// The next step, `elapsed` after the head was sent.
-    pub(crate) fn step(&mut self, elapsed: Duration, out: &mut Vec<u8>) -> Step {
-        let mut most = PIECE;
+    pub(crate) fn step(&mut self, elapsed: Duration, weather: Weather, out: &mut Vec<u8>) -> Step {
+        // A whole chunk is written at once.
+        let piece = match self.framing {
+            Framing::Chunked { size, .. } => PIECE.max(u64::from(size)),
+            _ => PIECE,
+        };
+        let mut most = piece;
         let mut is_exact = false;
-        let mut tick = TICK;
+        let mut tick = weather.tick;
         if let Some(cut) = self.delivery.cut {
             match self.cut(cut, elapsed) {
                 0 => return Step::End { reset: cut.reset },
@@ -110,6 +116,9 @@ impl Pump {
                 most = most.min(left);
             }
         }
+        if weather.stalled.is_some() {
+            return Step::Wait { time: TICK, stalled: true };
+        }
         let edge = match self.delivery.trickle {
             Some((bytes, apart)) => {
                 tick = apart.max(Duration::from_millis(1));
@@ -119,8 +128,15 @@ impl Pump {
             None if elapsed < self.delivery.quiet => self.first_edge,
             None => self.source.position_at(source::now().saturating_sub(self.lag)),
         };
+        let edge = match weather.rate {
+            1000 => edge,
+            rate => self.first_edge + edge.saturating_sub(self.first_edge) * rate / 1000,
+        };
         let due = edge.saturating_sub(self.cursor);
         if std::mem::take(&mut self.is_caught_up) {
+            return Step::Wait { time: tick, stalled: false };
+        }
+        if PIECE < piece && !is_exact && due < piece {
             return Step::Wait { time: tick, stalled: false };
         }
         most = most.min(due);
@@ -160,7 +176,7 @@ impl Pump {
         self.cursor = to;
         self.produced += payload;
         match self.framing {
-            Framing::Close => self.source.read(from, to, out),
+            Framing::Close | Framing::Length(_) => self.source.read(from, to, out),
             Framing::Chunked { size, adorned } => {
                 let size = u64::from(size);
                 let mut at = from;
@@ -196,6 +212,7 @@ mod tests {
     fn a_stream_that_has_caught_up_writes_once_in_a_tick() {
         let source = Source::new(Content::Signed { bitrate_bps: 1_000_000_000 }, "");
         let mut pump = Pump::new(source, &Behaviour::default(), Duration::ZERO, Duration::ZERO, 1);
+        let weather = Weather { stalled: None, tick: TICK, rate: 1000 };
         let mut out = Vec::new();
         let mut last = Step::Wait { time: TICK, stalled: false };
         for _ in 0..1000 {
@@ -203,7 +220,7 @@ mod tests {
             let edge = source.position_at(source::now());
             while source.position_at(source::now()) < edge + 4 * 188 {}
             out.clear();
-            let step = pump.step(Duration::ZERO, &mut out);
+            let step = pump.step(Duration::ZERO, weather, &mut out);
             // A piece that is full does not catch up.
             if matches!(last, Step::Write { payload } if payload < PIECE) {
                 assert!(matches!(step, Step::Wait { .. }), "{last:?}, then {step:?}");
