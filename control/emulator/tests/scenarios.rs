@@ -20,14 +20,6 @@ fn one() -> (Emulator, SocketAddr) {
     (emulator, address)
 }
 
-/// Bytes that prove to be the broadcast, from the first on.
-fn assert_genuine(id: &millrace_emulator::ContentId, body: &[u8]) {
-    let mut verifier = id.verifier().unwrap();
-    verifier.push(body, SystemTime::now());
-    let r = verifier.report();
-    assert!(r.packets > 0 && r.lost + r.corrupted + r.unaligned_bytes + r.duplicated == 0, "{r:?}");
-}
-
 #[test]
 fn ids_and_infohashes() {
     let (emulator, address) = one();

@@ -120,7 +120,11 @@ impl Show {
         let listed = |last: u64| (last + 1).saturating_sub(MOST_LISTED);
         let last = self.last(edge);
         match self.wrong(edge) {
-            Some((Sequence::Reset, at)) => (listed(last).max(listed(at)), last, 0, listed(at)),
+            Some((Sequence::Reset, at)) => {
+                // The list begins anew too, as that of a new session.
+                let base = (at + 1).saturating_sub(FIRST_SEGMENTS);
+                (listed(last).max(base), last, 0, base)
+            }
             Some((Sequence::Jump, _)) => (listed(last), last, JUMP, 0),
             Some((Sequence::Back, _)) => {
                 let last = last.saturating_sub(BACK);
@@ -250,7 +254,7 @@ mod tests {
     fn numbers_go_wrong_in_their_way_and_still_lead_to_segments() {
         let from = Duration::from_secs(20);
         for (kind, first_after, len) in [
-            (Sequence::Reset, 0, 7),
+            (Sequence::Reset, 0, 3),
             (Sequence::Jump, 50, 7),
             (Sequence::Back, 0, 2),
             (Sequence::Repeat, 0, 7),

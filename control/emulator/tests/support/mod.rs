@@ -33,6 +33,19 @@ pub(crate) fn id(scenario: Scenario, serial: u64) -> ContentId {
     ContentId::new(Content::Signed { bitrate_bps: RATE }, scenario, serial)
 }
 
+/// An id that plays in the way of the scenario of this text.
+pub(crate) fn coded(scenario: &str, serial: u64) -> ContentId {
+    id(scenario.parse().unwrap_or_else(|e| panic!("{e}")), serial)
+}
+
+/// Bytes that prove to be the broadcast, without a gap from the first on.
+pub(crate) fn assert_genuine(id: &ContentId, body: &[u8]) {
+    let mut verifier = id.verifier().unwrap();
+    verifier.push(body, std::time::SystemTime::now());
+    let r = verifier.report();
+    assert!(r.packets > 0 && r.lost + r.corrupted + r.unaligned_bytes + r.duplicated == 0, "{r:?}");
+}
+
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
