@@ -7,15 +7,12 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use crate::signed::{NULL_PID, PACKET_BYTES, VIDEO_PID, time_stamp};
+use crate::signed::{NULL_PID, PACKET_BYTES, time_stamp};
 
 /// Length of the clip in ticks of 27 MHz: 12.8 s.
 const LAP_TICKS: u64 = 27_000_000 * 128 / 10;
 /// Time stamps of 90 kHz wrap here. Source: ISO/IEC 13818-1 §2.4.3.7.
 const STAMP_MODULUS: u64 = 1 << 33;
-
-/// Duration of a group of pictures, of which a lap is a whole number.
-pub(crate) const GROUP: Duration = Duration::from_millis(1600);
 
 static BYTES: &[u8] = include_bytes!("../data/clip.ts");
 static INDEX: LazyLock<Index> = LazyLock::new(Index::build);
@@ -38,8 +35,6 @@ struct Index {
     /// Byte offset and ticks since the lap began, rising, from (0, 0) to
     /// (length, [`LAP_TICKS`]).
     times: Vec<(u64, u64)>,
-    /// Byte offsets of random access points of the video, rising.
-    groups: Vec<u64>,
 }
 
 /// Bytes in one lap.
@@ -62,28 +57,6 @@ pub(crate) fn position_at(since_epoch: Duration, phase: Duration) -> u64 {
     let next = times.partition_point(|&(_, t)| t <= in_lap).clamp(1, times.len() - 1);
     let ((b0, t0), (b1, t1)) = (times[next - 1], times[next]);
     lap * lap_bytes() + b0 + (b1 - b0) * (in_lap - t0) / (t1 - t0)
-}
-
-/// When a group of pictures begins, counted from the beginning of a lap.
-pub(crate) fn group_time(group: u64) -> Duration {
-    let nanos = GROUP.as_nanos() * u128::from(group);
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-}
-
-/// Position of the first byte of a group of pictures.
-pub(crate) fn group_position(group: u64) -> u64 {
-    let groups = &INDEX.groups;
-    let per_lap = u64::try_from(groups.len()).unwrap_or(u64::MAX);
-    let at = usize::try_from(group % per_lap).unwrap_or(0);
-    group / per_lap * lap_bytes() + groups[at]
-}
-
-/// The group of pictures that a position is in.
-pub(crate) fn group_at(position: u64) -> u64 {
-    let groups = &INDEX.groups;
-    let before = groups.partition_point(|&g| g <= position % lap_bytes());
-    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX >> 32);
-    (position / lap_bytes() * count(groups.len()) + count(before)).saturating_sub(1)
 }
 
 /// Writes packet `n` counted from the epoch.
@@ -114,7 +87,6 @@ impl Index {
         let (mut pids, mut per_lap) = (Vec::<u16>::new(), Vec::<u64>::new());
         let mut patches = Vec::new();
         let mut times = vec![(0, 0)];
-        let mut groups = Vec::new();
         let mut first_pcr = None;
         for (p, at) in BYTES.as_chunks::<PACKET_BYTES>().0.iter().zip((0u64..).step_by(PACKET_BYTES)) {
             let pid = u16::from_be_bytes([p[1] & 0x1f, p[2]]);
@@ -135,9 +107,6 @@ impl Index {
                     times.push((at, since));
                 }
             }
-            if pid == VIDEO_PID && has_adaptation && p[4] > 0 && p[5] & 0x40 != 0 {
-                groups.push(at);
-            }
             let payload = if has_adaptation { 5 + usize::from(p[4]) } else { 4 };
             patches.push(Patch {
                 pid: place,
@@ -147,7 +116,7 @@ impl Index {
             });
         }
         times.push((lap_bytes(), LAP_TICKS));
-        Self { patches, per_lap, times, groups }
+        Self { patches, per_lap, times }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,7 +17,8 @@ use crate::{
     behaviour::Fate,
     counters::ContentCounters,
     life::Boot,
-    rng::{Rng, forty_hex, md5_hex},
+    player::Player,
+    rng::{Rng, forty_hex},
     session::{Ended, Output, Phase, Session},
     source::{self, Source},
 };
@@ -27,8 +28,8 @@ const MAX_PIDS: usize = 65_536;
 const MAX_KNOWN: usize = 65_536;
 const MAX_SCENARIOS: usize = 65_536;
 const MAX_EVENTS: usize = 4096;
-/// Sessions remembered after another player's start ended them.
-const MAX_REPLACED: usize = 256;
+/// Sessions and readers that are over, of each kind.
+const MAX_REMEMBERED: usize = 1024;
 
 /// What a whole engine is doing, as its connections are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ pub(crate) struct State {
     pub(crate) served: u64,
     /// [`Counters::bytes`] when this process or its fate began.
     pub(crate) bytes_before: u64,
-    /// Infohash and key of sessions that another player's start ended.
+    /// Infohash and key of sessions that another player has ended, latest last.
     replaced: VecDeque<(String, String)>,
 }
 
@@ -92,26 +93,6 @@ pub(crate) struct Wanted {
     pub(crate) infohash: String,
     pub(crate) content: Content,
     pub(crate) behaviour: Behaviour,
-}
-
-/// Who asks: as the engine tells players apart, and as counters name them.
-#[derive(Clone, Debug)]
-pub(crate) struct Player {
-    /// The pid, if one was given.
-    pub(crate) pid: Option<String>,
-    pub(crate) key: String,
-    pub(crate) peer: IpAddr,
-}
-
-impl Player {
-    pub(crate) fn new(pid: Option<&str>, peer: IpAddr) -> Self {
-        Self { pid: pid.map(str::to_owned), key: player_key(pid, peer), peer }
-    }
-
-    /// Its name in counters.
-    pub(crate) fn name(&self) -> String {
-        self.pid.clone().unwrap_or_else(|| format!("address {}", self.peer))
-    }
 }
 
 impl Engine {
@@ -209,21 +190,6 @@ impl Engine {
         state.served = 0;
         state.bytes_before = state.counters.bytes;
     }
-
-    /// Tells the engine's fate when its memory is used up.
-    pub(crate) fn feel(&self) {
-        if self.state().is_exhausted() {
-            self.exhausted.notify_one();
-        }
-    }
-}
-
-/// The key of a player: MD5 of its address as text when it gave no pid.
-pub(crate) fn player_key(pid: Option<&str>, peer: IpAddr) -> String {
-    match pid {
-        None => md5_hex(peer.to_canonical().to_string()),
-        Some(pid) => md5_hex(format!("player {pid}")),
-    }
 }
 
 impl State {
@@ -245,19 +211,6 @@ impl State {
         let behaviour = scenario.behaviour();
         let content = behaviour.content.or(code.map(|c| c.content())).unwrap_or(default_content);
         Wanted { asked: asked.to_owned(), infohash: infohash.to_owned(), content, behaviour }
-    }
-
-    /// How a content that plays is set to behave; healthy when none does.
-    pub(crate) fn set_for_session(&self, engine: &Engine, infohash: &str) -> Behaviour {
-        let playing = self.sessions.iter().find(|s| s.infohash == infohash);
-        playing.map_or_else(Behaviour::default, |s| {
-            self.wanted(&s.asked, &s.infohash, engine.default_content).behaviour
-        })
-    }
-
-    /// False for so many of a hundred.
-    pub(crate) fn luck(&mut self, error_percent: u32) -> bool {
-        error_percent == 0 || u64::from(error_percent) <= self.rng.below(100)
     }
 
     pub(crate) fn log(&mut self, event: String) {
@@ -332,8 +285,9 @@ impl State {
         // A player watches one content; 3.2.3 gives a content one player.
         self.end(|s| s.key == key);
         if engine.profile == Profile::V3_2_3 {
-            self.replace(&wanted.infohash);
+            self.replace(|s| s.infohash == wanted.infohash);
         }
+        self.replaced.retain(|(infohash, by)| *infohash != wanted.infohash || by != key);
         if self.sessions.len() >= MAX_SESSIONS {
             return None;
         }
@@ -343,6 +297,7 @@ impl State {
         let session = Session {
             number,
             source: Source::new(wanted.content, &wanted.infohash),
+            content: wanted.content,
             key: key.to_owned(),
             ticket: format!("0.{:010}", self.rng.below(10_000_000_000)),
             playback_id: forty_hex(&format!("{random:x}")),
@@ -373,32 +328,20 @@ impl State {
         self.sessions.last()
     }
 
-    /// Ends the sessions of a content because another player asks for it.
-    fn replace(&mut self, infohash: &str) {
-        for session in self.sessions.iter().filter(|s| s.infohash == infohash) {
-            if self.replaced.len() == MAX_REPLACED {
+    /// Ends sessions as [`Self::end`] does, for the sake of another player.
+    pub(crate) fn replace(&mut self, which: impl Fn(&Session) -> bool) {
+        for session in self.sessions.iter().filter(|s| which(s)) {
+            if self.replaced.len() == MAX_REMEMBERED {
                 self.replaced.pop_front();
             }
             self.replaced.push_back((session.infohash.clone(), session.key.clone()));
         }
-        self.end(|s| s.infohash == infohash);
+        self.end(which);
     }
 
-    /// Whether another player's start ended this session.
-    pub(crate) fn was_replaced(&self, infohash: &str, key: &str) -> bool {
-        self.replaced.iter().any(|(i, k)| i == infohash && k == key)
-    }
-
-    /// Takes the sessions that `which` picks; their readers go on until the
-    /// senders that are returned say so.
-    pub(crate) fn take(&mut self, which: impl Fn(&Session) -> bool) -> Vec<watch::Sender<Ended>> {
-        let (taken, left) = std::mem::take(&mut self.sessions).into_iter().partition(|s| which(s));
-        self.sessions = left;
-        let taken: Vec<Session> = taken;
-        for session in &taken {
-            self.log(format!("end {}", session.number));
-        }
-        taken.into_iter().map(|s| s.ended).collect()
+    /// Whether another player has ended this session.
+    pub(crate) fn is_replaced(&self, infohash: &str, key: &str) -> bool {
+        self.replaced.iter().any(|(other, by)| other == infohash && by == key)
     }
 
     /// Ends the sessions that `which` picks; their readers see the end.

@@ -1,6 +1,7 @@
 //! HLS: playlists and segments of a session.
 
 mod cuts;
+mod feed;
 mod list;
 mod segment;
 
@@ -10,7 +11,8 @@ use crate::{
     behaviour::{HlsFault, NotReady},
     engine::Engine,
     http::{Conn, Request, answer},
-    serve::{Hold, Next, Ready, internal_error, origin, other_output, plain_500, send, until_ready},
+    ready::{Ready, until_ready},
+    serve::{Hold, Next, internal_error, origin, other_output, plain_500, send},
     session::Output,
 };
 
@@ -72,7 +74,7 @@ pub(crate) async fn playlist(
         (hold, s.number, s.output, Ready::of(s, &engine.timing))
     });
     let Some((_hold, number, output, ready)) = found else {
-        let was_replaced = engine.state().was_replaced(infohash, key);
+        let was_replaced = engine.state().is_replaced(infohash, key);
         return match was_replaced {
             true => forbidden(engine, conn).await,
             false => plain_500(engine, conn, "download not found").await,
@@ -101,12 +103,12 @@ pub(crate) async fn playlist(
         return Next::Close;
     }
     let edge = engine.edge(number);
-    let shown = engine.state().session(number).map(|s| (Show::of(s, engine, 0), s.source));
+    let shown = engine.state().session(number).map(|s| Show::of(s, engine, 0));
     // It may have ended while it was waited for.
-    let Some((show, source)) = shown else { return internal_error(engine, conn).await };
+    let Some(show) = shown else { return internal_error(engine, conn).await };
     let name = request.path.rsplit('/').next().and_then(|n| n.strip_suffix(".m3u8")).unwrap_or("");
     let text = match request.path.starts_with("/hls/") {
-        false if fault == HlsFault::Master => list::master(&origin, infohash, key, source),
+        false if fault == HlsFault::Master => list::master(&origin, infohash, key, show.feed()),
         false => show.playlist(edge, |n| format!("/ace/c/{infohash}/{n}.ts"), &origin),
         true => {
             let Some(rendition) = Rendition::named(name) else {

@@ -24,14 +24,19 @@ mod config;
 mod content_id;
 mod control;
 mod counters;
+mod distort;
 mod emulator;
 mod engine;
+mod events;
 mod fleet;
+mod gate;
 mod hls;
 mod http;
 mod life;
 mod play;
+mod player;
 mod pump;
+mod ready;
 mod rng;
 mod scenario;
 mod serve;
@@ -40,7 +45,6 @@ mod session;
 pub mod signed;
 mod source;
 mod start;
-mod stat;
 mod wire;
 
 pub use behaviour::{

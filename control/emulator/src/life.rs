@@ -171,6 +171,13 @@ impl Engine {
         self.state().slowed(time)
     }
 
+    /// Tells the engine's fate when its memory is used up.
+    pub(crate) fn feel(&self) {
+        if self.state().is_exhausted() {
+            self.exhausted.notify_one();
+        }
+    }
+
     /// Time of the broadcast up to which session `number` has it, since the
     /// epoch of all broadcasts.
     pub(crate) fn edge(&self, number: u64) -> Duration {

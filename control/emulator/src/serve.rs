@@ -1,24 +1,27 @@
 //! One connection: requests by path, and what each is answered.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use tokio::{
     net::TcpStream,
-    sync::watch,
     time::{Instant, timeout},
 };
 
 use crate::{
-    Behaviour, PathKind, PlayerCounters, Profile, Timing,
-    behaviour::{self, Accept, Fate, StatFault, Stop, Urls},
+    Behaviour, PathKind, PlayerCounters, Profile,
+    behaviour::{Accept, StatFault, Stop, Urls},
+    distort::{Asked, distort},
     engine::Engine,
+    events,
+    gate::{Thread, gate},
     hls,
     http::{Conn, Request, answer, close_resets, head},
-    play, service,
-    session::{Ended, Output, Session},
-    start, stat,
-    wire::{self, Style},
+    play,
+    ready::{Ready, hold_until, until_ready},
+    service,
+    session::{Output, Session},
+    start, wire,
 };
 
 /// For a client to close after our FIN.
@@ -86,37 +89,6 @@ async fn serve(engine: &Engine, mut conn: Conn) -> Next {
     }
 }
 
-/// One of the engine's threads, each of which serves one connection.
-struct Thread<'a>(&'a Engine);
-
-impl<'a> Thread<'a> {
-    /// Waits for a free one; none when the client left before.
-    async fn take(engine: &'a Engine, conn: &mut Conn) -> Option<Self> {
-        loop {
-            let freed = engine.freed.notified();
-            {
-                let most = engine.behaviour().wire.most_served;
-                let mut state = engine.state();
-                if most.is_none_or(|most| state.serving < most) {
-                    state.serving += 1;
-                    return Some(Self(engine));
-                }
-            }
-            tokio::select! {
-                () = freed => {}
-                _ = conn.closed() => return None,
-            }
-        }
-    }
-}
-
-impl Drop for Thread<'_> {
-    fn drop(&mut self) {
-        self.0.state().serving -= 1;
-        self.0.freed.notify_one();
-    }
-}
-
 fn path_kind(path: &str) -> PathKind {
     match path {
         "/ace/getstream" => PathKind::Getstream,
@@ -153,7 +125,7 @@ async fn respond(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
         PathKind::Content => self::content(engine, conn, infohash, key).await,
         PathKind::Stat => stat(engine, conn, request, infohash, key).await,
         PathKind::Command => command(engine, conn, request, infohash, key).await,
-        PathKind::Event => stat::event(engine, conn, infohash, key).await,
+        PathKind::Event => events::poll(engine, conn, infohash, key).await,
         PathKind::Playlist => hls::playlist(engine, conn, request, infohash, key).await,
         PathKind::Segment => hls::segment(engine, conn, request, infohash).await,
         PathKind::Service => service::service(engine, conn, request).await,
@@ -163,48 +135,6 @@ async fn respond(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
             send(engine, conn, &answer("500 Internal Server Error", "text/plain", text)).await
         }
     }
-}
-
-/// What meets a request before its path is looked at, by the engine's state
-/// and by what was set for it and for the content of a running session.
-async fn gate(
-    engine: &Engine,
-    conn: &mut Conn,
-    kind: PathKind,
-    behaviour: &Behaviour,
-    content: &Behaviour,
-) -> Option<Next> {
-    let now = Instant::now();
-    conn.style = Style::of(behaviour.wire, content.wire);
-    if behaviour.accept == Accept::Hang {
-        conn.closed().await;
-        return Some(Next::Close);
-    }
-    let (boot, is_worn_out, luck) = {
-        let mut state = engine.state();
-        (
-            state.boot,
-            state.is_worn_out(),
-            state.luck(behaviour.wire.error_percent.max(content.wire.error_percent)),
-        )
-    };
-    let is_booting = now < boot.api_at && (kind != PathKind::Service || now < boot.version_at);
-    let is_denied = behaviour.fate == Fate::AccessDenied && is_remote(conn.peer.ip());
-    if behaviour.all_500 || is_booting || is_denied || !luck {
-        return Some(internal_error(engine, conn).await);
-    }
-    let is_media =
-        matches!(kind, PathKind::Read | PathKind::Content | PathKind::Playlist | PathKind::Segment);
-    if (behaviour.wire.api_hangs || content.wire.api_hangs || is_worn_out) && !is_media {
-        conn.closed().await;
-        return Some(Next::Close);
-    }
-    None
-}
-
-/// Whether a caller is one that an engine without `--bind-all` refuses.
-fn is_remote(peer: IpAddr) -> bool {
-    !peer.to_canonical().is_loopback()
 }
 
 fn count(engine: &Engine, request: &Request, kind: PathKind) {
@@ -271,68 +201,12 @@ impl Drop for Hold<'_> {
     }
 }
 
-/// Holds until `ready`; false when the client left or the session ended.
-async fn hold_until(conn: &mut Conn, ready: Option<Instant>, ended: &mut watch::Receiver<Ended>) -> bool {
-    let ready = async {
-        match ready {
-            Some(ready) => tokio::time::sleep_until(ready).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        _ = ended.changed() => false,
-        _ = conn.closed() => false,
-        () = ready => true,
-    }
-}
-
 /// The session plays in the other format.
 pub(crate) async fn other_output(engine: &Engine, conn: &Conn) -> Next {
     match engine.profile {
         Profile::V3_2_3 => send(engine, conn, &answer("403 Forbidden", "text/plain", "Forbidden")).await,
         Profile::V3_2_11 => internal_error(engine, conn).await,
     }
-}
-
-/// What a session's playback address has to know of it.
-pub(crate) struct Ready {
-    pub(crate) behaviour: Behaviour,
-    pub(crate) started: Instant,
-    at: Option<Instant>,
-    ended: watch::Receiver<Ended>,
-}
-
-impl Ready {
-    pub(crate) fn of(session: &Session, timing: &Timing) -> Self {
-        Self {
-            behaviour: session.behaviour.clone(),
-            started: session.started,
-            at: session.ready_at(timing),
-            ended: session.ended.subscribe(),
-        }
-    }
-}
-
-/// Holds a playback address until its session is ready; an answer when it is
-/// given at once, or the session never is.
-pub(crate) async fn until_ready(engine: &Engine, conn: &mut Conn, mut ready: Ready) -> Option<Next> {
-    let (now, started) = (Instant::now(), ready.started);
-    match ready.behaviour.ready {
-        behaviour::Ready::ErrorsFor(time) if now < started + time => {
-            let seconds = (now - started).as_secs();
-            let text = if seconds.is_multiple_of(2) { "start timeout" } else { "download not found" };
-            return Some(plain_500(engine, conn, text).await);
-        }
-        behaviour::Ready::FailsAfter(time) => {
-            if hold_until(conn, Some(started + time), &mut ready.ended).await {
-                return Some(plain_500(engine, conn, "failed to start").await);
-            }
-            return Some(Next::Close);
-        }
-        _ => {}
-    }
-    (!hold_until(conn, ready.at, &mut ready.ended).await).then_some(Next::Close)
 }
 
 async fn read(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &str, key: &str) -> Next {
@@ -391,7 +265,7 @@ async fn stat(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &st
             let id = id.unwrap_or_else(|| s.playback_id.clone());
             let mut stat = s.stat(now, &engine.timing, &id);
             let fault = s.behaviour.stat;
-            stat::distort(&mut stat, fault, stat::Asked { age: now - s.started, clock_ahead });
+            distort(&mut stat, fault, Asked { age: now - s.started, clock_ahead });
             (fault, json!({"response": stat, "error": null}))
         })
     };

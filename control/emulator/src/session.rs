@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    Behaviour, Timing,
+    Behaviour, Content, Timing,
     behaviour::{HlsFault, Ready, StatFault},
     signed::EPOCH_UNIX_SECONDS,
     source::{self, Source},
@@ -50,6 +50,7 @@ pub(crate) struct Session {
     pub(crate) ticket: String,
     pub(crate) playback_id: String,
     pub(crate) source: Source,
+    pub(crate) content: Content,
     pub(crate) behaviour: Behaviour,
     pub(crate) started: Instant,
     pub(crate) last_active: Instant,

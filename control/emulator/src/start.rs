@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use crate::{
     BadJson, Behaviour, PlayerCounters,
     behaviour::{Accept, Lookup, StartAnswer},
-    engine::{Engine, Player},
+    engine::Engine,
     http::{Conn, Request, answer},
     infohash_of,
     life::StartFate,
+    player::Player,
     rng::forty_hex,
     serve::{Next, internal_error, origin, plain_500, send, send_json},
     session::Output,

@@ -198,6 +198,6 @@ fn events_are_polled_where_they_are_asked_for() {
     }
     let (_session, url) = ask("event-poll(hold)", 4);
     assert!(get(address, &url).took >= 450 * MS);
-    let (_session, url) = ask("event-poll(error)", 5);
+    let (_session, url) = ask("event-poll(500)", 5);
     assert_eq!(get(address, &url).status(), 500);
 }

@@ -66,7 +66,7 @@ impl NotReady {
     /// All kinds with their names.
     pub const ALL: [(&'static str, Self); 4] = [
         ("held", Self::Held),
-        ("error", Self::Error),
+        ("500", Self::Error),
         ("no-playlist", Self::NoPlaylist),
         ("no-segments", Self::NoSegments),
     ];

@@ -92,7 +92,7 @@ impl Events {
         ("download-stopped", Self::DownloadStopped),
         ("double-encoded", Self::DoubleEncoded),
         ("hold", Self::Hold),
-        ("error", Self::Error),
+        ("500", Self::Error),
     ];
 }
 

@@ -9,8 +9,9 @@ use crate::{
     behaviour::{HlsFault, Sequence},
     engine::Engine,
     session::Session,
-    source::Source,
 };
+
+use super::feed::Feed;
 
 /// Segments there are when a session begins.
 const FIRST_SEGMENTS: u64 = 3;
@@ -27,28 +28,28 @@ const REPEATED: Duration = Duration::from_secs(60);
 /// What time stamps go back by at a discontinuity.
 const STAMPS_BACK: Duration = Duration::from_secs(1000);
 
-/// How a source is cut.
+/// How a programme is cut.
 #[derive(Clone, Copy, Debug)]
 struct Cuts {
-    source: Source,
+    feed: Feed,
     /// Mean duration of a segment in nanoseconds, at least that of a group.
     every: u128,
 }
 
 impl Cuts {
-    fn new(source: Source, segment: Duration) -> Self {
-        Self { source, every: segment.as_nanos().max(source.group_nanos()) }
+    fn new(feed: Feed, segment: Duration) -> Self {
+        Self { feed, every: segment.as_nanos().max(feed.group_nanos()) }
     }
 
     /// The group of pictures that segment `k` begins with.
     fn group(&self, k: u64) -> u64 {
-        u64::try_from(u128::from(k) * self.every / self.source.group_nanos()).unwrap_or(u64::MAX >> 32)
+        u64::try_from(u128::from(k) * self.every / self.feed.group_nanos()).unwrap_or(u64::MAX >> 32)
     }
 
     /// The segment on the air at a time since the epoch.
     fn segment_at(&self, since_epoch: Duration) -> u64 {
-        let group = self.source.group_at(since_epoch);
-        let nanos = u128::from(group + 1) * self.source.group_nanos();
+        let group = self.feed.group_at(since_epoch);
+        let nanos = u128::from(group + 1) * self.feed.group_nanos();
         let mut k = u64::try_from(nanos / self.every).unwrap_or(u64::MAX >> 32);
         while k > 0 && group < self.group(k) {
             k -= 1;
@@ -58,7 +59,7 @@ impl Cuts {
 
     fn duration(&self, k: u64) -> Duration {
         let (from, to) = (self.group(k), self.group(k + 1));
-        self.source.group_time(to).saturating_sub(self.source.group_time(from))
+        self.feed.group_time(to).saturating_sub(self.feed.group_time(from))
     }
 }
 
@@ -94,13 +95,16 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn of(session: &Session, engine: &Engine, variant: u32) -> Self {
-        let cuts = Cuts::new(session.source.variant(variant), engine.timing.hls_segment);
+        let cuts = Cuts::new(
+            Feed::new(session.content, &session.infohash).variant(variant),
+            engine.timing.hls_segment,
+        );
         let first = cuts.segment_at(session.began).saturating_sub(FIRST_SEGMENTS);
         Self { cuts, first, began: session.began, fault: session.behaviour.hls }
     }
 
-    pub(super) fn source(&self) -> Source {
-        self.cuts.source
+    pub(super) fn feed(&self) -> Feed {
+        self.cuts.feed
     }
 
     /// The session's newest whole segment.
@@ -182,11 +186,11 @@ impl Show {
             }
         }
         let k = self.first + n;
-        let source = self.cuts.source;
+        let feed = self.cuts.feed;
         let back = match self.fault {
             HlsFault::Discontinuity { every, .. } => {
                 let breaks = u128::from(n / u64::from(every.max(1)));
-                let groups = breaks * STAMPS_BACK.as_nanos() / source.group_nanos();
+                let groups = breaks * STAMPS_BACK.as_nanos() / feed.group_nanos();
                 u64::try_from(groups).unwrap_or(0)
             }
             _ => 0,
@@ -194,8 +198,8 @@ impl Show {
         let edge = |k: u64| {
             let group = self.cuts.group(k).saturating_sub(back);
             match self.fault {
-                HlsFault::NoIdr => source.inside_group(group),
-                _ => source.group_position(group),
+                HlsFault::NoIdr => feed.inside_group(group),
+                _ => feed.group_position(group),
             }
         };
         Piece { from: edge(k), to: edge(k + 1), duration: self.cuts.duration(k) }
@@ -211,7 +215,7 @@ mod tests {
         [Content::Clip, Content::Signed { bitrate_bps: 4_000_000 }, Content::Signed { bitrate_bps: 200_000 }];
 
     fn show(content: Content, fault: HlsFault, segment: u64) -> Show {
-        let cuts = Cuts::new(Source::new(content, "x"), Duration::from_secs(segment));
+        let cuts = Cuts::new(Feed::new(content, "x"), Duration::from_secs(segment));
         let began = Duration::from_secs(90_000_000);
         Show { cuts, first: cuts.segment_at(began).saturating_sub(FIRST_SEGMENTS), began, fault }
     }
@@ -241,7 +245,7 @@ mod tests {
                 let listed = show.listed(edge);
                 let newest = show.piece(listed.last().unwrap().1);
                 // What is listed has been on the air.
-                assert!(newest.to <= show.source().position_at(edge), "{content:?} {seconds}");
+                assert!(newest.to <= show.feed().position_at(edge), "{content:?} {seconds}");
                 assert!(listed.iter().all(|&(number, n)| show.find(number, edge) == Found::Segment(n)));
                 lens.push(listed.len());
             }

@@ -2,11 +2,8 @@
 
 use std::{fmt::Write, time::Duration};
 
-use super::{Rendition, VARIANTS, cuts::Show};
-use crate::{
-    behaviour::{HlsFault, OddList},
-    source::Source,
-};
+use super::{Rendition, VARIANTS, cuts::Show, feed::Feed};
+use crate::behaviour::{HlsFault, OddList};
 
 /// A playlist without segments.
 pub(super) fn empty() -> String {
@@ -14,7 +11,7 @@ pub(super) fn empty() -> String {
 }
 
 /// The master playlist: URLs of all kinds, and a rendition of the sound.
-pub(super) fn master(origin: &str, infohash: &str, key: &str, source: Source) -> String {
+pub(super) fn master(origin: &str, infohash: &str, key: &str, feed: Feed) -> String {
     let url = |rendition: Rendition| format!("/hls/m/{infohash}/{key}/{}.m3u8", rendition.name());
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:3\n");
     let audio = url(Rendition::Audio);
@@ -24,7 +21,7 @@ pub(super) fn master(origin: &str, infohash: &str, key: &str, source: Source) ->
     )
     .ok();
     for v in 0..VARIANTS {
-        let bandwidth = source.variant(v).bytes_per_second() * 8;
+        let bandwidth = feed.variant(v).bitrate_bps();
         let height = 1080 >> v;
         // Writing to a string cannot fail.
         writeln!(

@@ -7,6 +7,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     Rendition,
     cuts::{Found, Piece, Show},
+    feed::Feed,
 };
 use crate::{
     behaviour::{HlsFault, Missing},
@@ -15,7 +16,6 @@ use crate::{
     serve::{Hold, Next, internal_error, plain_500, send},
     session::{Ended, Output},
     signed::VIDEO_PID,
-    source::Source,
     wire::redirect,
 };
 
@@ -78,7 +78,7 @@ pub(crate) async fn segment(engine: &Engine, conn: &mut Conn, request: &Request,
                 _ => Duration::ZERO,
             };
             let is_short = matches!(fault, HlsFault::Short(every) if hits(every));
-            let body = Body::new(show.source(), show.piece(n), rendition);
+            let body = Body::new(show.feed(), show.piece(n), rendition);
             body.send(engine, conn, pace, is_short, &mut ended).await
         }
     }
@@ -86,7 +86,7 @@ pub(crate) async fn segment(engine: &Engine, conn: &mut Conn, request: &Request,
 
 /// The bytes of a segment.
 struct Body {
-    source: Source,
+    feed: Feed,
     /// What comes before the programme's bytes, or is all there is.
     before: Vec<u8>,
     from: u64,
@@ -94,12 +94,12 @@ struct Body {
 }
 
 impl Body {
-    fn new(source: Source, piece: Piece, rendition: Rendition) -> Self {
+    fn new(feed: Feed, piece: Piece, rendition: Rendition) -> Self {
         let mut before = Vec::new();
-        source.psi_before(piece.from, &mut before);
-        let mut body = Self { source, before, from: piece.from, to: piece.to };
+        feed.tables_before(piece.from, &mut before);
+        let mut body = Self { feed, before, from: piece.from, to: piece.to };
         if rendition == Rendition::Audio {
-            source.read(piece.from, piece.to, &mut body.before);
+            feed.read(piece.from, piece.to, &mut body.before);
             let whole = std::mem::take(&mut body.before);
             body.before = whole.chunks(PACKET).filter(|p| !is_video(p)).flatten().copied().collect();
             body.from = body.to;
@@ -135,7 +135,7 @@ impl Body {
         let mut bytes = self.before;
         while sent < until {
             let end = self.to.min(at + PIECE);
-            self.source.read(at, end, &mut bytes);
+            self.feed.read(at, end, &mut bytes);
             at = end;
             bytes.truncate(until - sent);
             tokio::select! {

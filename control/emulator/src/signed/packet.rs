@@ -83,16 +83,6 @@ impl Broadcast {
         self.rate
     }
 
-    /// The same broadcast at another rate.
-    pub(crate) fn at_rate(&self, bitrate_bps: u64) -> Self {
-        Self::new(self.id, u32::try_from(bitrate_bps).unwrap_or(Self::MAX_BITRATE_BPS))
-    }
-
-    /// Packets in a group of pictures.
-    pub(crate) fn group_packets(&self) -> u64 {
-        2 * self.frame * PAIRS_PER_GROUP
-    }
-
     /// Number of the packet on the air `since_epoch`: floor(time × rate / 1504).
     #[must_use]
     pub fn packet_at(&self, since_epoch: Duration) -> u64 {
@@ -109,7 +99,7 @@ impl Broadcast {
     /// Number of the first packet of a group of pictures, its PAT, at or before `n`.
     #[must_use]
     pub fn group_start(&self, n: u64) -> u64 {
-        n - n % self.group_packets()
+        n - n % (2 * self.frame * PAIRS_PER_GROUP)
     }
 
     /// Time of packet `n` in units of `1 / hertz` seconds, `hertz` at most
