@@ -12,11 +12,14 @@ mod session;
 pub use hls::{HlsFault, Missing, NotReady, OddList, Sequence};
 pub use http_level::{ContentType, Odd, Redirect, Wire};
 pub use life::{Fate, Status, Version};
-pub(crate) use session::FROM_THE_FIRST;
 pub use session::{Events, StatFault, StatTypes};
 
 /// How an engine behaves towards one content, phase by phase. The default is
 /// healthy in every phase.
+///
+/// What is an engine's and not a content's counts when it is set for an engine:
+/// [`Self::fate`], [`Self::status`], [`Self::version`], and of [`Self::wire`]
+/// the number of connections served and what becomes of idle ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Behaviour {
     /// What meets a new connection or, for a single content, its start.

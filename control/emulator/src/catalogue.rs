@@ -49,11 +49,6 @@ const fn names<T, const N: usize>(all: &[(&'static str, T); N]) -> [&'static str
     names
 }
 
-/// A count, or `default` where none was given.
-fn count_or(p: Parameters, i: usize, default: u32) -> u32 {
-    if p.count(i) == 0 { default } else { p.count(i) }
-}
-
 const HOSTS: [&str; 4] = ["inner", "localhost", "wrong-port", "stranger"];
 const TEXTS: [&str; 3] = ["html", "json", "m3u8"];
 const HTML: &str = "<html><head><title>Error</title></head><body>Not available</body></html>\n";
@@ -179,10 +174,7 @@ static FIRST: &[Row] = &[
         ready: Ready::Never,
         ..start(None, StartAnswer::Hang)
     }),
-    row(36, "stop-hang", &[Time], |p| Behaviour {
-        stop: Stop::Hang(p.time_if_any(0).unwrap_or(Duration::from_secs(10))),
-        ..healthy()
-    }),
+    row(36, "stop-hang", &[Time], |p| Behaviour { stop: Stop::Hang(p.time_or(0, 10)), ..healthy() }),
     row(37, "stop-500", &[], |_| Behaviour { stop: Stop::Error, ..healthy() }),
 ];
 

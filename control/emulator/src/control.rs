@@ -12,6 +12,7 @@
 //! | `POST /engines/N/terminate` | what SIGTERM does |
 //! | `POST /engines/N/pause`, `resume` | freezes it, lets it run again |
 //! | `POST /scenario` `{"engine": N, "content": "…", "scenario": "stall(2s)"}` | sets a scenario; with `engines` for several, with neither for all; without `content` for the engines themselves |
+//! | `POST /chaos` `{"contents": ["…"], "seed": 1, "least_ms": 60000, "most_ms": 600000}` | gives contents another scenario now and then; without contents it ends |
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
-    EmulatorError, Scenario,
+    Chaos, EmulatorError, Scenario,
     emulator::{SIGKILL, sum},
     engine::Engine,
     fleet::Fleet,
@@ -36,6 +37,15 @@ struct SetScenario {
     engines: Option<Vec<usize>>,
     content: Option<String>,
     scenario: Scenario,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetChaos {
+    contents: Vec<String>,
+    seed: u64,
+    least_ms: u64,
+    most_ms: u64,
 }
 
 /// Serves the control API of `fleet` on `address`; says where.
@@ -84,6 +94,13 @@ async fn respond(fleet: &Arc<Fleet>, request: &Request) -> Result<Value, Refusal
         ("GET", ["engines", n, "counters"]) => Ok(json!(engine(fleet, n)?.counters())),
         ("GET", ["engines", n, "events"]) => Ok(json!(engine(fleet, n)?.events())),
         ("POST", ["scenario"]) => set(fleet, &request.body).await,
+        ("POST", ["chaos"]) => {
+            let order: SetChaos =
+                serde_json::from_slice(&request.body).map_err(|e| Refusal::Bad(e.to_string()))?;
+            let (least, most) = (Duration::from_millis(order.least_ms), Duration::from_millis(order.most_ms));
+            fleet.set_chaos(Chaos { contents: order.contents, seed: order.seed, least, most }).await;
+            Ok(json!("ok"))
+        }
         ("POST", ["engines", n, what]) => {
             let it = engine(fleet, n)?;
             match *what {
@@ -123,11 +140,11 @@ async fn set(fleet: &Arc<Fleet>, body: &[u8]) -> Result<Value, Refusal> {
     if some.iter().flatten().any(|&n| fleet.engines.len() <= n) {
         return Err(Refusal::Unknown);
     }
-    for it in fleet.engines.iter().filter(|e| some.as_ref().is_none_or(|s| s.contains(&e.index))) {
-        it.set_scenario(order.content.as_deref(), order.scenario);
-        if order.content.is_none() {
-            fleet.adopt(it.index).await;
-        }
+    let wanted = || fleet.engines.iter().filter(|e| some.as_ref().is_none_or(|s| s.contains(&e.index)));
+    // All at once: only then does each take its time to follow.
+    wanted().for_each(|it| it.set_scenario(order.content.as_deref(), order.scenario));
+    for it in wanted().filter(|_| order.content.is_none()) {
+        fleet.adopt(it.index).await;
     }
     Ok(json!("ok"))
 }

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{Counters, EmulatorConfig, Scenario, control, engine::Engine, fleet::Fleet};
+use crate::{Chaos, Counters, EmulatorConfig, Scenario, control, engine::Engine, fleet::Fleet};
 
 /// Exit status of an engine that a test kills.
 pub(crate) const SIGKILL: i32 = 137;
@@ -61,13 +61,13 @@ struct Command {
     done: mpsc::SyncSender<()>,
 }
 
-#[derive(Clone, Copy)]
 enum What {
     Kill,
     Revive,
     Adopt,
     Terminate,
     TerminateAll,
+    Chaos(Chaos),
 }
 
 impl std::fmt::Debug for Emulator {
@@ -143,7 +143,9 @@ impl Emulator {
     }
 
     /// Sets how one engine, or all, behave towards a content, by its id or
-    /// infohash. Goes before what the id says. Holds from the next request on.
+    /// infohash. Goes before what the id says. A stream that runs takes up at once
+    /// when its bytes come and when it ends, as if its head had just been sent;
+    /// all else holds from the next request on.
     pub fn set_scenario(&self, engine: Option<usize>, content: &str, scenario: Scenario) {
         for it in self.0.engines.iter().filter(|e| engine.is_none_or(|i| i == e.index)) {
             it.set_scenario(Some(content), scenario);
@@ -165,6 +167,13 @@ impl Emulator {
     /// Tells all engines to end, and returns when they have.
     pub fn terminate_all(&self) {
         self.command(0, What::TerminateAll);
+    }
+
+    /// Gives contents another scenario now and then, each on the engines that
+    /// play it. Replaces the plan before; one without contents ends it, and the
+    /// contents are as they were.
+    pub fn set_chaos(&self, chaos: Chaos) {
+        self.command(0, What::Chaos(chaos));
     }
 
     /// Starts a killed engine again on the same port, without sessions. Returns
@@ -281,6 +290,7 @@ fn run(
                 What::Revive => fleet.revive(command.engine).await,
                 What::Adopt => fleet.adopt(command.engine).await,
                 What::Terminate => fleet.terminate(command.engine).await,
+                What::Chaos(chaos) => fleet.set_chaos(chaos).await,
                 What::TerminateAll => fleet.terminate_all().await,
             }
             command.done.send(()).ok();

@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub(crate) rng: Rng,
     scenario: Option<Scenario>,
     by_content: BTreeMap<String, Scenario>,
+    /// How often that has changed, for streams that run.
+    pub(crate) changes: u64,
     pub(crate) sessions: Vec<Session>,
     next_session: u64,
     /// Infohashes met, and when they were first loaded by infohash.
@@ -119,6 +121,7 @@ impl Engine {
                 rng,
                 scenario: None,
                 by_content: BTreeMap::new(),
+                changes: 0,
                 sessions: Vec::new(),
                 next_session: 0,
                 known: BTreeMap::new(),
@@ -159,9 +162,24 @@ impl Engine {
                 let id = id.to_ascii_lowercase();
                 if state.by_content.len() < MAX_SCENARIOS || state.by_content.contains_key(&id) {
                     state.by_content.insert(id, scenario);
+                    state.changes += 1;
                 }
             }
         }
+    }
+
+    /// Forgets what was set for a content.
+    pub(crate) fn clear_scenario(&self, content: &str) {
+        let mut state = self.state();
+        if state.by_content.remove(&content.to_ascii_lowercase()).is_some() {
+            state.changes += 1;
+        }
+    }
+
+    /// Whether it has a session of a content, by id or infohash.
+    pub(crate) fn plays(&self, content: &str) -> bool {
+        let is_it = |name: &str| name.eq_ignore_ascii_case(content);
+        self.state().sessions.iter().any(|s| is_it(&s.asked) || is_it(&s.infohash))
     }
 
     /// How the engine as a whole behaves.

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    EmulatorError,
+    Chaos, EmulatorError,
     behaviour::{Accept, Fate},
     engine::Engine,
     life::{self, Boot},
@@ -27,6 +27,7 @@ const DRIFTS: u16 = 8;
 pub(crate) struct Fleet {
     pub(crate) engines: Vec<Arc<Engine>>,
     ports: Vec<Mutex<Port>>,
+    chaos: Mutex<Vec<JoinHandle<()>>>,
 }
 
 struct Port {
@@ -74,7 +75,7 @@ impl Fleet {
             let door = Door::Listening(accept_on(engine, listener));
             ports.push(Mutex::new(Port { door, drive: None, boot: None }));
         }
-        Ok(Arc::new(Self { engines, ports }))
+        Ok(Arc::new(Self { engines, ports, chaos: Mutex::default() }))
     }
 
     /// Takes up the scenario that was set for the engine.
@@ -188,6 +189,17 @@ impl Fleet {
             // The sender is the engine's own, so that it is there.
             it.life.subscribe().wait_for(|l| !l.alive).await.ok();
         }
+    }
+
+    /// Carries out a plan of chaos in place of the one before, if any.
+    pub(crate) async fn set_chaos(self: &Arc<Self>, chaos: Chaos) {
+        let mut tasks = self.chaos.lock().await;
+        for old in tasks.drain(..) {
+            old.abort();
+            // What it has set is gone only when it is.
+            old.await.ok();
+        }
+        *tasks = chaos.start(self);
     }
 
     /// Makes the port listen or refuse, as the engine's life and scenario say.

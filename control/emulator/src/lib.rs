@@ -10,6 +10,9 @@
 //! each phase of an engine's work, and the code of a phase looks at its own
 //! choice only. So a new scenario is a row, and at most a new choice.
 //!
+//! What befalls an engine as a whole, its [`Fate`], begins when it is set for the
+//! engine. [`Chaos`] sets scenarios by a plan, for runs of days.
+//!
 //! What is played is a pure function of infohash and time, equal on every
 //! engine, and comes in two kinds ([`Content`]): a real programme for players
 //! and decoders, and a signed broadcast whose every packet [`signed::Verifier`]
@@ -18,6 +21,7 @@
 
 mod behaviour;
 mod catalogue;
+mod chaos;
 mod cli;
 mod clip;
 mod config;
@@ -52,6 +56,7 @@ pub use behaviour::{
     HlsFault, Lookup, Missing, NotReady, Odd, OddList, Ready, Redirect, Sequence, Start, StartAnswer,
     StatFault, StatTypes, Status, Stop, Urls, Version, Wire,
 };
+pub use chaos::Chaos;
 pub use cli::cli;
 pub use config::{EmulatorConfig, Profile, Timing};
 pub use content_id::{ContentId, NotCoded, infohash_of};

@@ -215,3 +215,51 @@ pub(crate) async fn drive(fleet: Arc<Fleet>, engine: Arc<Engine>, fate: Fate) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Content, Profile, Timing};
+
+    #[test]
+    fn an_engine_wears_out_from_its_good_sessions_on() {
+        let timing = Timing::fast();
+        let engine = Engine::new(0, Profile::default(), timing, Content::Clip, 1);
+        engine.set_scenario(None, "degrade(10,30)".parse().unwrap());
+        let now = Instant::now();
+        let ms = Duration::from_millis;
+        for (served, latency, rate, failures, hangs) in [
+            (9, ms(10), 1000, 0..=0, false),
+            (10, ms(20), 1000, 0..=0, false),
+            (20, ms(30), 950, 100..=200, false),
+            (30, ms(40), 900, 250..=350, false),
+            (49, ms(50), 900, 250..=350, false),
+            (50, ms(60), 900, 250..=350, true),
+        ] {
+            let mut state = engine.state();
+            state.served = served;
+            let failed = (0..1000).filter(|_| state.start_fate(now, &timing) != StartFate::Usual).count();
+            let told = (state.slowed(ms(10)), state.weather(0, now).rate, state.is_worn_out());
+            assert_eq!(told, (latency, rate, hangs), "{served}");
+            assert!(failures.contains(&failed), "{served}: {failed} of 1000");
+            assert_eq!(state.memory_mib(), BASE_MEMORY + 30 * served);
+        }
+    }
+
+    #[test]
+    fn a_network_is_lost_for_its_time_or_for_ever() {
+        let engine = Engine::new(0, Profile::default(), Timing::fast(), Content::Clip, 1);
+        for (scenario, seconds, connected) in [
+            ("healthy-live", 0, true),
+            ("network-lost(5s)", 4, false),
+            ("network-lost(5s)", 6, true),
+            ("network-lost", 100_000, false),
+        ] {
+            engine.set_scenario(None, scenario.parse().unwrap());
+            let state = engine.state();
+            let at = state.fate_since + Duration::from_secs(seconds);
+            assert_eq!(state.is_connected(at), connected, "{scenario} {seconds}");
+            assert_eq!(state.weather(0, at).stalled.is_none(), connected, "{scenario} {seconds}");
+        }
+    }
+}

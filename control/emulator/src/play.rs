@@ -32,6 +32,8 @@ pub(crate) struct Reader<'a> {
     player: String,
     behaviour: Behaviour,
     pump: Pump,
+    /// Of what was set for contents, what it knows of.
+    changes: u64,
     /// Reads of the session, this one included.
     reads: u32,
 }
@@ -40,7 +42,7 @@ impl<'a> Reader<'a> {
     /// Takes the reader's place of a session, if it is free.
     pub(crate) fn take(engine: &'a Engine, number: u64) -> Option<Self> {
         let mut state = engine.state();
-        let seed = state.rng.next();
+        let (seed, changes) = (state.rng.next(), state.changes);
         let session = state.session(number).filter(|s| !s.has_reader)?;
         session.has_reader = true;
         session.reading_since.get_or_insert_with(Instant::now);
@@ -54,7 +56,7 @@ impl<'a> Reader<'a> {
         let mut spare = state.spare;
         state.counters.content(&infohash, &mut spare).open_readers += 1;
         state.log(format!("reader {number} read {reads}"));
-        Some(Self { engine, number, infohash, player, behaviour, pump, reads })
+        Some(Self { engine, number, infohash, player, behaviour, pump, changes, reads })
     }
 
     /// Sends the stream until it ends, the client leaves or the session is over.
@@ -144,10 +146,13 @@ impl<'a> Reader<'a> {
     }
 
     async fn pump_all(&mut self, conn: &mut Conn, ended: &mut watch::Receiver<Ended>) -> Next {
-        let began = Instant::now();
+        let mut began = Instant::now();
         loop {
             let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
             buffer.clear();
+            if self.take_up_changes() {
+                began = Instant::now();
+            }
             let weather = self.engine.state().weather(self.number, Instant::now());
             let step = self.pump.step(began.elapsed(), weather, &mut buffer);
             let outcome = match step {
@@ -175,6 +180,23 @@ impl<'a> Reader<'a> {
                 return next;
             }
         }
+    }
+
+    /// Takes up the delivery that was set for the content since the last look,
+    /// as if the head had just been sent; false when it is as it was.
+    fn take_up_changes(&mut self) -> bool {
+        let state = self.engine.state();
+        if state.changes == std::mem::replace(&mut self.changes, state.changes) {
+            return false;
+        }
+        let delivery = state.set_for_session(self.engine, &self.infohash).delivery;
+        drop(state);
+        if delivery == self.behaviour.delivery {
+            return false;
+        }
+        self.behaviour.delivery = delivery;
+        self.pump.take_up(delivery);
+        true
     }
 
     /// Writes one piece; says when that was the last.

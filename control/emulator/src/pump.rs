@@ -85,6 +85,17 @@ impl Pump {
         }
     }
 
+    /// Goes on in another way. Bytes and times count from now on, the next step
+    /// being at zero.
+    pub(crate) fn take_up(&mut self, delivery: Delivery) {
+        self.delivery = delivery;
+        self.first_edge = self.cursor;
+        self.began = self.cursor;
+        self.produced = 0;
+        self.is_caught_up = false;
+        self.stall_began = None;
+    }
+
     /// The next step, `elapsed` after the head was sent.
     pub(crate) fn step(&mut self, elapsed: Duration, weather: Weather, out: &mut Vec<u8>) -> Step {
         // A whole chunk is written at once.

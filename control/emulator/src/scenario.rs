@@ -52,6 +52,16 @@ impl Parameters {
         (self.0[i] != 0).then(|| self.time(i))
     }
 
+    /// The time, or so many seconds when it is zero.
+    pub(crate) fn time_or(self, i: usize, seconds: u64) -> Duration {
+        self.time_if_any(i).unwrap_or(Duration::from_secs(seconds))
+    }
+
+    /// The count, or another when it is zero.
+    pub(crate) fn count_or(self, i: usize, other: u32) -> u32 {
+        if self.0[i] == 0 { other } else { self.0[i] }
+    }
+
     pub(crate) fn at(self, i: usize) -> At {
         match self.0[i] & AT_IS_TIME {
             0 => At::Bytes(self.0[i]),

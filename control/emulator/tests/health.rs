@@ -190,3 +190,47 @@ fn the_longest_pause_of_a_reader_is_told() {
     stream.read_exact(&mut taken).unwrap();
     eventually("a gap", || emulator.counters().longest_read_gap_ms >= 400);
 }
+
+#[test]
+fn a_running_stream_takes_up_what_is_set_for_its_content() {
+    let (emulator, address) = one();
+    let (_other, mut undisturbed) = playing(address, 2);
+    let id = coded("healthy-live", 1);
+    let session = start(address, &id, "p");
+    let mut reader = session.open();
+    let mut all = reader.answer(LIMIT, 5_000_000).body;
+    emulator.set_scenario(None, &id.to_string(), "stall(100000b,1s)".parse().unwrap());
+    let mut silent = false;
+    eventually("a silence", || {
+        let (some, _) = reader.read_until(600 * MS, |bytes| !bytes.is_empty());
+        silent = some.is_empty();
+        all.extend(some);
+        silent
+    });
+    all.extend(reader.read_until(LIMIT, |bytes| bytes.len() > 300_000).0);
+    assert_genuine(&id, &all);
+    emulator.set_scenario(None, &id.to_string(), "disconnect-rst(300ms)".parse().unwrap());
+    assert_eq!(reader.read_until(LIMIT, |_| false).1, End::Reset);
+    assert_eq!(undisturbed.read_until(100 * MS, |_| false).1, End::Open);
+}
+
+#[test]
+fn chaos_befalls_its_contents_and_ends_when_told_to() {
+    let control = Some("127.0.0.1:0".parse().unwrap());
+    let emulator = Emulator::start(EmulatorConfig { control, ..config(2) }).unwrap();
+    let control = emulator.control_address().unwrap();
+    let id = coded("healthy-live", 1);
+    let post = |body: &str| {
+        let request = format!("POST /chaos HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        Client::open(control, &request).unwrap().answer(LIMIT, usize::MAX).status()
+    };
+    let order = format!(r#"{{"contents": ["{id}"], "seed": 5, "least_ms": 5, "most_ms": 20}}"#);
+    assert_eq!(post(&order), 200);
+    let chaos = || emulator.events(0).iter().filter(|e| e.starts_with("chaos ")).count();
+    eventually("fifty changes", || chaos() >= 50);
+    assert_eq!(post(r#"{"contents": [], "seed": 0, "least_ms": 0, "most_ms": 0}"#), 200);
+    let (changes, address) = (chaos(), emulator.addresses()[0]);
+    assert_genuine(&id, &start(address, &id, "p").read(300_000).body);
+    assert_eq!(chaos(), changes);
+    assert_eq!(post(r#"{"contents": 1}"#), 400);
+}

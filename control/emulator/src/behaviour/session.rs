@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use super::At;
-
 /// What the stat address tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StatFault {
@@ -95,6 +93,3 @@ impl Events {
         ("500", Self::Error),
     ];
 }
-
-/// A stall that is there from the first byte.
-pub(crate) const FROM_THE_FIRST: At = At::Bytes(0);

@@ -1,6 +1,6 @@
 //! Rows 120 to 139: the HTTP level.
 
-use super::{Choice, Count, Row, accept, count_or, healthy, names, row};
+use super::{Choice, Count, Row, accept, healthy, names, row};
 use crate::{
     Behaviour,
     behaviour::{Accept, ContentType, Framing, Odd, Redirect, Wire},
@@ -60,12 +60,12 @@ pub(super) static ROWS: &[Row] = &[
         wire(Wire { content_type: p.choice(0, &TYPES).1, ..Wire::default() })
     }),
     row(129, "http-500-rate", &[Count], |p| {
-        wire(Wire { error_percent: count_or(p, 0, 30).min(100), ..Wire::default() })
+        wire(Wire { error_percent: p.count_or(0, 30).min(100), ..Wire::default() })
     }),
     row(130, "hang-backlog", &[], |_| accept(Accept::Backlog)),
     row(131, "api-hang-media-ok", &[], |_| wire(Wire { api_hangs: true, ..Wire::default() })),
     row(132, "thread-exhaustion", &[Count], |p| {
-        wire(Wire { most_served: Some(count_or(p, 0, 10)), ..Wire::default() })
+        wire(Wire { most_served: Some(p.count_or(0, 10)), ..Wire::default() })
     }),
     row(133, "keepalive-close", &[], |_| wire(Wire { closes_idle: true, ..Wire::default() })),
 ];
