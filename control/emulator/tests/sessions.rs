@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use millrace_emulator::Emulator;
+use millrace_emulator::{Emulator, Profile};
 use serde_json::{Value, json};
 use support::*;
 
@@ -204,4 +204,24 @@ fn events_are_polled_where_they_are_asked_for() {
     assert!(get(address, &url).took >= 450 * MS);
     let (_session, url) = ask("event-poll(500)", 5);
     assert_eq!(get(address, &url).status(), 500);
+}
+
+#[test]
+fn profiles_differ_in_what_another_player_or_format_meets() {
+    for (profile, replaced, other) in [(Profile::V3_2_3, 403, 403), (Profile::V3_2_11, 200, 500)] {
+        let emulator = emulator_of(profile);
+        let address = emulator.addresses()[0];
+        let id = coded("healthy-hls", 1);
+        let hls = |pid: &str| {
+            let target = format!("/ace/manifest.m3u8?format=json&id={id}&pid={pid}");
+            session_of(address, &get(address, &target)).playback
+        };
+        let first = hls("a");
+        assert_eq!(get(address, &first).status(), 200);
+        let second = hls("b");
+        assert_eq!(get(address, &first).status(), replaced, "{profile:?}");
+        let as_ts = start(address, &id, "b");
+        assert_eq!(get_head(address, &as_ts.playback).status(), other, "{profile:?}");
+        assert_eq!(get(address, &second).status(), 200, "the list plays on");
+    }
 }
