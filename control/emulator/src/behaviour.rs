@@ -4,8 +4,22 @@ use std::time::Duration;
 
 use crate::{Content, Damage, Delivery, Edit, Profile};
 
+mod hls;
+mod http_level;
+mod life;
+mod session;
+
+pub use hls::{HlsFault, Missing, NotReady, OddList, Sequence};
+pub use http_level::{ContentType, Odd, Redirect, Wire};
+pub use life::{Fate, Status, Version};
+pub use session::{Events, StatFault, StatTypes};
+
 /// How an engine behaves towards one content, phase by phase. The default is
 /// healthy in every phase.
+///
+/// What is an engine's and not a content's counts when it is set for an engine:
+/// [`Self::fate`], [`Self::status`], [`Self::version`], and of [`Self::wire`]
+/// the number of connections served and what becomes of idle ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Behaviour {
     /// What meets a new connection or, for a single content, its start.
@@ -62,6 +76,20 @@ pub struct Behaviour {
     /// A reader that takes nothing for so long loses its session; `None` is
     /// what [`crate::Timing`] says.
     pub no_read: Option<Duration>,
+    /// How answers go over the wire.
+    pub wire: Wire,
+    /// The stat address.
+    pub stat: StatFault,
+    /// The event address.
+    pub events: Events,
+    /// Playlists and segments.
+    pub hls: HlsFault,
+    /// What becomes of the engine as a whole.
+    pub fate: Fate,
+    /// The status calls.
+    pub status: Status,
+    /// The version call.
+    pub version: Version,
 }
 
 /// What stat says of the swarm.
@@ -98,6 +126,9 @@ pub enum Accept {
     Reset,
     /// It is accepted and read, and never answered.
     Hang,
+    /// The port listens and nothing is accepted. For a single content: as
+    /// [`Accept::Hang`].
+    Backlog,
 }
 
 /// How ids lead to infohashes.
@@ -250,6 +281,8 @@ pub enum Framing {
         /// With chunk extensions, and trailers at the end.
         adorned: bool,
     },
+    /// By the end of the connection, with this as `Content-Length`.
+    Length(&'static str),
 }
 
 /// What the body is.
@@ -272,4 +305,8 @@ pub enum Stop {
     Hang(Duration),
     /// It answers 500 and stops nothing.
     Error,
+    /// It answers that the session is unknown, and stops nothing.
+    Unknown,
+    /// It answers at once; bytes flow for so long after that.
+    Late(Duration),
 }

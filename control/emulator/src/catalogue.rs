@@ -1,7 +1,11 @@
 //! The catalogue of scenarios, in tables. A row carries its number, which stands
 //! in content ids and never changes: a new row takes a free one.
 
+mod hls;
+mod http_level;
+mod life;
 mod mid_stream;
+mod session;
 mod start_up;
 mod ts_level;
 
@@ -32,15 +36,19 @@ const fn row(
     Row { number, name, parameters, build }
 }
 
-const BAD_JSON: [&str; BadJson::ALL.len()] = {
-    let mut names = [""; BadJson::ALL.len()];
+const BAD_JSON: [&str; BadJson::ALL.len()] = names(&BadJson::ALL);
+
+/// The names of a list of kinds, for [`Choice`].
+const fn names<T, const N: usize>(all: &[(&'static str, T); N]) -> [&'static str; N] {
+    let mut names = [""; N];
     let mut i = 0;
-    while i < names.len() {
-        names[i] = BadJson::ALL[i].0;
+    while i < N {
+        names[i] = all[i].0;
         i += 1;
     }
     names
-};
+}
+
 const HOSTS: [&str; 4] = ["inner", "localhost", "wrong-port", "stranger"];
 const TEXTS: [&str; 3] = ["html", "json", "m3u8"];
 const HTML: &str = "<html><head><title>Error</title></head><body>Not available</body></html>\n";
@@ -80,7 +88,16 @@ fn accept(accept: Accept) -> Behaviour {
 }
 
 /// All tables, in the order of numbers.
-static TABLES: &[&[Row]] = &[FIRST, start_up::ROWS, mid_stream::ROWS, ts_level::ROWS];
+static TABLES: &[&[Row]] = &[
+    FIRST,
+    start_up::ROWS,
+    mid_stream::ROWS,
+    ts_level::ROWS,
+    http_level::ROWS,
+    session::ROWS,
+    hls::ROWS,
+    life::ROWS,
+];
 
 /// Every row, in the order of numbers.
 pub(crate) fn rows() -> impl Iterator<Item = &'static Row> {
@@ -163,7 +180,7 @@ static FIRST: &[Row] = &[
         ready: Ready::Never,
         ..start(None, StartAnswer::Hang)
     }),
-    row(36, "stop-hang", &[Time], |p| Behaviour { stop: Stop::Hang(p.time(0)), ..healthy() }),
+    row(36, "stop-hang", &[Time], |p| Behaviour { stop: Stop::Hang(p.time_or(0, 10)), ..healthy() }),
     row(37, "stop-500", &[], |_| Behaviour { stop: Stop::Error, ..healthy() }),
 ];
 

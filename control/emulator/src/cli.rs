@@ -139,6 +139,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     }
     out.flush()?;
     wait_for_signal()?;
+    emulator.terminate_all();
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    Profile,
+    PlayerCounters, Profile,
     behaviour::Stop,
     engine::Engine,
     http::{Conn, Request},
@@ -25,10 +25,14 @@ pub(crate) async fn command(
     infohash: &str,
     key: &str,
 ) -> Next {
+    let now = Instant::now();
     let is_it = |s: &Session| s.infohash == infohash && s.key == key;
-    let found = engine.state().find(engine, Instant::now(), is_it).map(|s| s.behaviour.clone());
+    let found = engine
+        .state()
+        .find(engine, now, |s| is_it(s) && s.is_known(now))
+        .map(|s| (s.behaviour.clone(), s.player.clone()));
     let method = request.parameter("method").unwrap_or("");
-    let Some(behaviour) = found else {
+    let Some((behaviour, player)) = found else {
         return send_json(engine, conn, &unknown_session()).await;
     };
     if method == "liveseek" {
@@ -46,17 +50,31 @@ pub(crate) async fn command(
         state.counters.stops += 1;
         let mut spare = state.spare;
         state.counters.content(infohash, &mut spare).stops += 1;
+        state.counters.count_player(infohash, &player, PlayerCounters { stops: 1, ..Default::default() });
         state.log(format!("stop {infohash} {key}"));
     }
     let delay = match behaviour.stop {
-        Stop::Usual => engine.timing.stop,
+        Stop::Usual | Stop::Late(_) => engine.slowed(engine.timing.stop),
         Stop::Hang(delay) => delay,
         Stop::Error => return internal_error(engine, conn).await,
+        Stop::Unknown => return send_json(engine, conn, &unknown_session()).await,
     };
     conn.wait(delay).await;
-    match behaviour.profile.unwrap_or(engine.profile) {
-        Profile::V3_2_3 => engine.state().end(is_it),
-        Profile::V3_2_11 => engine.state().end(|s| s.infohash == infohash),
+    let profile = behaviour.profile.unwrap_or(engine.profile);
+    let stopped = |s: &Session| match profile {
+        Profile::V3_2_3 => is_it(s),
+        Profile::V3_2_11 => s.infohash == infohash,
+    };
+    match behaviour.stop {
+        Stop::Late(lasting) => {
+            let late = engine.state().take(stopped);
+            // Readers end when their session's sender is dropped.
+            tokio::spawn(async move {
+                tokio::time::sleep(lasting).await;
+                drop(late);
+            });
+        }
+        _ => engine.state().end(stopped),
     }
     send_json(engine, conn, &json!({"response": "ok", "error": null})).await
 }

@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use crate::{
-    At, Behaviour, Cut, End,
-    behaviour::{Body, Framing, Head},
+    At, Behaviour, Cut, Delivery, End, PlayerCounters,
+    behaviour::{Body, ContentType, Framing, Head},
     engine::Engine,
     http::{Conn, head},
     pump::{Pump, Step},
@@ -31,10 +31,15 @@ pub(crate) struct Reader<'a> {
     number: u64,
     infohash: String,
     key: String,
+    player: String,
     behaviour: Behaviour,
     source: Source,
     pump: Pump,
     seek: watch::Receiver<Option<(Duration, Instant)>>,
+    /// Of what was set for contents, what it knows of.
+    changes: u64,
+    /// The delivery that was set, from which its own may differ.
+    set: Delivery,
     /// Reads of the session, this one included.
     reads: u32,
 }
@@ -43,14 +48,17 @@ impl<'a> Reader<'a> {
     /// Takes the reader's place of a session, if it is free.
     pub(crate) fn take(engine: &'a Engine, number: u64) -> Option<Self> {
         let mut state = engine.state();
-        let seed = state.rng.next();
+        let (seed, changes) = (state.rng.next(), state.changes);
         let session = state.session(number).filter(|s| !s.has_reader)?;
         session.has_reader = true;
+        session.reading_since.get_or_insert_with(Instant::now);
         session.reads += 1;
         session.reading = Some(Instant::now());
         let reads = session.reads;
+        let player = session.player.clone();
         let (infohash, key, source) = (session.infohash.clone(), session.key.clone(), session.source());
         let mut behaviour = session.behaviour.clone();
+        let set = behaviour.delivery;
         let mut seek = session.seek.subscribe();
         let position = *seek.borrow_and_update();
         if let Some(time) = behaviour.leftovers
@@ -76,7 +84,20 @@ impl<'a> Reader<'a> {
         let mut spare = state.spare;
         state.counters.content(&infohash, &mut spare).open_readers += 1;
         state.log(format!("reader {number} read {reads}"));
-        Some(Self { engine, number, infohash, key, behaviour, source, pump, seek, reads })
+        Some(Self {
+            engine,
+            number,
+            infohash,
+            key,
+            player,
+            behaviour,
+            source,
+            pump,
+            seek,
+            changes,
+            set,
+            reads,
+        })
     }
 
     /// Sends the stream until it ends, the client leaves or the session is over.
@@ -173,13 +194,25 @@ impl<'a> Reader<'a> {
         state.counters.playbacks += 1;
         let mut spare = state.spare;
         state.counters.content(&self.infohash, &mut spare).playbacks += 1;
+        let more = PlayerCounters { playbacks: 1, ..Default::default() };
+        state.counters.count_player(&self.infohash, &self.player, more);
     }
 
     async fn send_head(&self, conn: &mut Conn, is_chunked: bool) -> io::Result<()> {
         use std::fmt::Write;
         let patience = self.patience();
         let mut text = head("200 OK");
-        text.push_str("Content-Type: video/mp2t\r\n");
+        match self.behaviour.wire.content_type {
+            ContentType::Usual => text.push_str("Content-Type: video/mp2t\r\n"),
+            ContentType::None => {}
+            ContentType::Other(kind) => {
+                // Writing to a string cannot fail.
+                write!(text, "Content-Type: {kind}\r\n").ok();
+            }
+        }
+        if let Framing::Length(length) = self.behaviour.framing {
+            write!(text, "Content-Length: {length}\r\n").ok();
+        }
         if is_chunked {
             text.push_str("Transfer-Encoding: chunked\r\n");
         }
@@ -197,30 +230,35 @@ impl<'a> Reader<'a> {
             _ => {}
         }
         text.push_str("\r\n");
+        let text = conn.style.rewrite(text.as_bytes()).unwrap_or_else(|| text.into_bytes());
         if let Head::Trickle(apart) = self.behaviour.head {
-            for byte in text.as_bytes() {
-                conn.write_all(&[*byte], patience).await?;
+            for byte in text {
+                conn.write_all(&[byte], patience).await?;
                 if !conn.wait(apart).await {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
             }
             return Ok(());
         }
-        conn.write_all(text.as_bytes(), patience).await
+        conn.write_all(&text, patience).await
     }
 
     /// Sends what the pump gives, and says how it ends.
     async fn pump_all(&mut self, conn: &mut Conn, ended: &mut watch::Receiver<Ended>) -> End {
-        let began = Instant::now();
+        let mut began = Instant::now();
         loop {
             let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
             buffer.clear();
+            if self.take_up_changes() {
+                began = Instant::now();
+            }
             if self.seek.has_changed().unwrap_or(false)
                 && let Some((position, _)) = *self.seek.borrow_and_update()
             {
                 self.pump.seek(position, began.elapsed());
             }
-            let step = self.pump.step(began.elapsed(), &mut buffer);
+            let weather = self.engine.state().weather(self.number, Instant::now());
+            let step = self.pump.step(began.elapsed(), weather, &mut buffer);
             let outcome = match step {
                 Step::Write { payload } => {
                     self.set_stalled(false);
@@ -252,6 +290,27 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Takes up the delivery that was set for the content since the last look,
+    /// as if the head had just been sent; false when it is as it was. A file
+    /// goes on as it began.
+    fn take_up_changes(&mut self) -> bool {
+        let mut state = self.engine.state();
+        if state.changes == std::mem::replace(&mut self.changes, state.changes) {
+            return false;
+        }
+        let delivery = state.set_for_session(self.engine, &self.infohash).delivery;
+        if delivery == std::mem::replace(&mut self.set, delivery) || self.behaviour.vod.is_some() {
+            return false;
+        }
+        if let Some(session) = state.session(self.number) {
+            session.reading = Some(Instant::now());
+        }
+        drop(state);
+        self.behaviour.delivery = delivery;
+        self.pump.take_up(delivery);
+        true
+    }
+
     /// Writes one piece; says when that was the last.
     async fn write(
         &self,
@@ -268,6 +327,7 @@ impl<'a> Reader<'a> {
             if bytes.is_empty() {
                 break;
             }
+            let _gap = Gap { engine: self.engine, since: Instant::now() };
             tokio::select! {
                 biased;
                 _ = ended.changed() => return Some(End::Fin),
@@ -283,6 +343,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.engine.state().counters.bytes += payload;
+        self.engine.feel();
         // A fast reader must not keep the other streams waiting.
         tokio::task::yield_now().await;
         None
@@ -295,6 +356,20 @@ impl<'a> Reader<'a> {
                 session.stalled = stalled.then(Instant::now);
             }
         }
+    }
+}
+
+/// Measures how long a reader takes nothing.
+struct Gap<'a> {
+    engine: &'a Engine,
+    since: Instant,
+}
+
+impl Drop for Gap<'_> {
+    fn drop(&mut self) {
+        let millis = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let longest = &mut self.engine.state().counters.longest_read_gap_ms;
+        *longest = millis.max(*longest);
     }
 }
 

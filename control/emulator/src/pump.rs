@@ -6,6 +6,7 @@ use crate::{
     Behaviour,
     behaviour::Framing,
     delivery::{Cut, Delivery, End, Pace},
+    life::Weather,
     play::reached,
     rng::Rng,
     source::{self, Source},
@@ -13,7 +14,7 @@ use crate::{
 
 /// Payload of one write.
 const PIECE: u64 = 64 * 1024;
-/// Between the writes of a stream that has caught up.
+/// Between two looks at a stream that is silent.
 const TICK: Duration = Duration::from_millis(100);
 /// Bytes of a packet that a cut inside it still sends.
 const CUT_IN_PACKET: u64 = 100;
@@ -116,6 +117,18 @@ impl Pump {
         }
     }
 
+    /// Goes on in another way. Bytes and times count from now on, the next step
+    /// being at zero.
+    pub(crate) fn take_up(&mut self, delivery: Delivery) {
+        self.delivery = delivery;
+        self.first_edge = self.place;
+        self.edge_time = source::now().saturating_sub(self.lag);
+        self.produced = 0;
+        self.is_caught_up = false;
+        self.stall_began = None;
+        self.gap = None;
+    }
+
     /// Goes on with what was on the air at `position`, `elapsed` after the head.
     pub(crate) fn seek(&mut self, position: Duration, elapsed: Duration) {
         let now = source::now();
@@ -135,8 +148,13 @@ impl Pump {
     }
 
     /// The next step, `elapsed` after the head was sent.
-    pub(crate) fn step(&mut self, elapsed: Duration, out: &mut Vec<u8>) -> Step {
-        let mut most = PIECE;
+    pub(crate) fn step(&mut self, elapsed: Duration, weather: Weather, out: &mut Vec<u8>) -> Step {
+        // A whole chunk is written at once.
+        let piece = match self.framing {
+            Framing::Chunked { size, .. } => PIECE.max(u64::from(size)),
+            _ => PIECE,
+        };
+        let mut most = piece;
         let mut is_exact = false;
         if let Some(cut) = self.delivery.cut {
             match self.left_before(cut, elapsed) {
@@ -159,13 +177,20 @@ impl Pump {
                 most = most.min(left);
             }
         }
-        if let Some(left) = self.silence(elapsed) {
+        if weather.stalled.is_some() {
+            return Step::Wait { time: TICK, stalled: true };
+        }
+        if let Some(left) = self.silence(elapsed, weather.rate) {
             return Step::Wait { time: left.min(TICK), stalled: true };
         }
         if std::mem::take(&mut self.is_caught_up) {
-            return Step::Wait { time: self.tick(), stalled: false };
+            return Step::Wait { time: self.tick(weather.tick), stalled: false };
         }
-        let edge = self.edge(elapsed);
+        let edge = self.edge(elapsed, weather.rate);
+        let due = length(&self.carry).saturating_add(edge.saturating_sub(self.place).saturating_mul(188));
+        if PIECE < piece && !is_exact && due < piece {
+            return Step::Wait { time: self.tick(weather.tick), stalled: false };
+        }
         if self.delivery.odd_writes {
             let size = ODD_SIZES[usize::try_from(self.rng.below(8)).unwrap_or(0)];
             most = most.min(if size == 0 { 1 + self.rng.below(4096) } else { size });
@@ -181,7 +206,7 @@ impl Pump {
         let made = length(out);
         let is_trickle = self.delivery.trickle.is_some();
         self.is_caught_up = is_trickle || (self.place >= edge && made <= most);
-        let payload = if is_exact || made <= 188 || most < made {
+        let payload = if is_exact || made <= 188 || most <= made {
             made.min(most)
         } else {
             // Writes have nothing to do with packets.
@@ -190,7 +215,7 @@ impl Pump {
         self.carry.extend(out.drain(usize::try_from(payload).unwrap_or(usize::MAX)..));
         if payload == 0 {
             self.is_caught_up = false;
-            return Step::Wait { time: self.tick(), stalled: is_silent };
+            return Step::Wait { time: self.tick(weather.tick), stalled: is_silent };
         }
         self.produced += payload;
         self.frame(out);
@@ -216,9 +241,10 @@ impl Pump {
         false
     }
 
-    /// The place up to which packets are due.
-    fn edge(&self, elapsed: Duration) -> u64 {
-        match self.delivery.pace {
+    /// The place up to which packets are due, of which `rate` thousandths come;
+    /// the highest where nothing holds a stream back.
+    fn edge(&self, elapsed: Duration, rate: u64) -> u64 {
+        let edge = match self.delivery.pace {
             _ if self.delivery.trickle.is_some() => u64::MAX,
             _ if elapsed < self.delivery.quiet => self.first_edge,
             Pace::Live => self.source.place_at(source::now().saturating_sub(self.lag)),
@@ -226,19 +252,25 @@ impl Pump {
                 Some(time) => self.source.place_at(self.edge_time + time),
                 None => u64::MAX,
             },
+        };
+        match (rate, edge) {
+            (1000, _) | (_, u64::MAX) => edge,
+            _ => self.first_edge + edge.saturating_sub(self.first_edge) * rate / 1000,
         }
     }
 
-    fn tick(&mut self) -> Duration {
+    /// Between the writes of a stream that has caught up; `usual` where no scenario
+    /// says otherwise.
+    fn tick(&mut self, usual: Duration) -> Duration {
         match (self.delivery.trickle, self.delivery.jitter) {
             (Some((_, apart)), _) => apart.max(Duration::from_millis(1)),
             (None, Some(most)) => self.rng.up_to(most).max(Duration::from_millis(1)),
-            (None, None) => TICK,
+            (None, None) => usual,
         }
     }
 
     /// What is left of a silence, if there is one now.
-    fn silence(&mut self, elapsed: Duration) -> Option<Duration> {
+    fn silence(&mut self, elapsed: Duration, rate: u64) -> Option<Duration> {
         let (first, lasting, range) = match (self.delivery.gaps, self.delivery.leap) {
             (Some(gaps), _) => (gaps.every, gaps.lasting, (1, 5)),
             (None, Some(leap)) => (leap.after, leap.lasting, (30, 80)),
@@ -262,7 +294,7 @@ impl Pump {
             self.gap = Some((next, next + length()));
         } else {
             self.delivery.leap = None;
-            let edge = self.edge(elapsed).max(self.place);
+            let edge = self.edge(elapsed, rate).max(self.place);
             self.leap_to(edge);
         }
         None
@@ -308,6 +340,7 @@ mod tests {
         let content = Content::Signed { bitrate_bps: 1_000_000_000 };
         let source = Source::new(content, "", &Behaviour::default(), 0);
         let mut pump = Pump::new(source, &Behaviour::default(), Duration::ZERO, Duration::ZERO, 1);
+        let weather = Weather { stalled: None, tick: TICK, rate: 1000 };
         let mut out = Vec::new();
         let mut last = Step::Wait { time: TICK, stalled: false };
         for _ in 0..1000 {
@@ -315,7 +348,7 @@ mod tests {
             let edge = source.place_at(source::now());
             while source.place_at(source::now()) < edge + 4 {}
             out.clear();
-            let step = pump.step(Duration::ZERO, &mut out);
+            let step = pump.step(Duration::ZERO, weather, &mut out);
             // A piece that is full does not catch up.
             if matches!(last, Step::Write { payload } if payload < PIECE) {
                 assert!(matches!(step, Step::Wait { .. }), "{last:?}, then {step:?}");

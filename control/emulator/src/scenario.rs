@@ -50,16 +50,6 @@ impl Parameters {
         Duration::from_millis(u64::from(self.0[i]))
     }
 
-    /// The time, or so many seconds when it is zero.
-    pub(crate) fn time_or(self, i: usize, seconds: u64) -> Duration {
-        self.time_if_any(i).unwrap_or(Duration::from_secs(seconds))
-    }
-
-    /// The count, or another when it is zero.
-    pub(crate) fn count_or(self, i: usize, other: u32) -> u32 {
-        if self.0[i] == 0 { other } else { self.0[i] }
-    }
-
     /// The signed broadcast at this rate.
     pub(crate) fn content(self, i: usize) -> Content {
         match self.0[i] {
@@ -71,6 +61,16 @@ impl Parameters {
     /// The time, or none when it is zero.
     pub(crate) fn time_if_any(self, i: usize) -> Option<Duration> {
         (self.0[i] != 0).then(|| self.time(i))
+    }
+
+    /// The time, or so many seconds when it is zero.
+    pub(crate) fn time_or(self, i: usize, seconds: u64) -> Duration {
+        self.time_if_any(i).unwrap_or(Duration::from_secs(seconds))
+    }
+
+    /// The count, or another when it is zero.
+    pub(crate) fn count_or(self, i: usize, other: u32) -> u32 {
+        if self.0[i] == 0 { other } else { self.0[i] }
     }
 
     pub(crate) fn at(self, i: usize) -> At {

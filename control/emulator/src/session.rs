@@ -12,7 +12,11 @@ use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 
-use crate::{Behaviour, Content, Timing, behaviour::Ready, source::Source};
+use crate::{
+    Behaviour, Content, Timing,
+    behaviour::{HlsFault, Ready, StatFault},
+    source::Source,
+};
 
 /// Why a session is over, as its readers are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +24,13 @@ pub(crate) enum Ended {
     Not,
     /// Stopped, replaced or expired: readers see an orderly end.
     Closed,
+}
+
+/// What a session was started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Ts,
+    Hls,
 }
 
 pub(crate) struct Session {
@@ -52,6 +63,15 @@ pub(crate) struct Session {
     /// When the reader's stream was silenced, if it is.
     pub(crate) stalled: Option<Instant>,
     pub(crate) ended: watch::Sender<Ended>,
+    /// The player, as counters name it.
+    pub(crate) player: String,
+    pub(crate) output: Output,
+    /// Edge of the broadcast at the start, since the epoch of all broadcasts.
+    pub(crate) began: Duration,
+    /// When the head of its stream was first sent.
+    pub(crate) reading_since: Option<Instant>,
+    /// Polls of its events so far.
+    pub(crate) polls: u32,
 }
 
 /// Where a session is in its life.
@@ -79,6 +99,22 @@ impl Session {
         }
     }
 
+    /// Whether playlists and stat keep it alive.
+    pub(crate) fn lives_by_stat(&self) -> bool {
+        self.behaviour.hls != HlsFault::IdleExpiry
+    }
+
+    /// When it is unknown to stat, and when its bytes end too.
+    fn gone_at(&self) -> Option<(Instant, Instant)> {
+        let StatFault::Gone { after, lasting } = self.behaviour.stat else { return None };
+        self.reading_since.map(|at| (at + after, at + after + lasting))
+    }
+
+    /// Whether stat and commands still know it.
+    pub(crate) fn is_known(&self, now: Instant) -> bool {
+        self.gone_at().is_none_or(|(gone, _)| now < gone)
+    }
+
     /// When its playback address redirects; none when it never does.
     pub(crate) fn ready_at(&self, timing: &Timing) -> Option<Instant> {
         match self.ready() {
@@ -94,6 +130,9 @@ impl Session {
             && age >= time
         {
             return if age < time + Duration::from_secs(2) { Phase::Failed } else { Phase::Over };
+        }
+        if self.gone_at().is_some_and(|(_, over)| over <= now) {
+            return Phase::Over;
         }
         if self.holders == 0 && now - self.last_active >= timing.expiry {
             return Phase::Over;

@@ -1,18 +1,22 @@
 //! The start call: which content is meant, and what it is answered.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    BadJson, Behaviour,
+    BadJson, Behaviour, PlayerCounters,
     behaviour::{Accept, Lookup, StartAnswer},
-    engine::{Engine, player_key},
+    engine::Engine,
     http::{Conn, Request, answer},
     infohash_of,
+    life::StartFate,
+    player::Player,
     rng::forty_hex,
-    serve::{Next, internal_error, origin, plain_500, redirect, send, send_json},
+    serve::{Next, internal_error, origin, plain_500, send, send_json},
+    session::Output,
+    wire::{Style, redirect},
 };
 
 /// How a content was named. The order is that in which selectors count.
@@ -58,28 +62,37 @@ fn selected(request: &Request) -> Option<(Selector, String, Option<String>)> {
     Some((selector, value, infohash))
 }
 
-pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
+pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request, output: Output) -> Next {
     let Some((selector, value, infohash)) = selected(request) else {
         return internal_error(engine, conn).await;
     };
     let is_json = request.parameter("format") == Some("json");
     let pid = request.parameter("pid").or_else(|| request.parameter("sid"));
-    let player = Player { pid, peer: conn.peer.ip() };
+    let player = Player::new(pid, conn.peer.ip());
     let Some(infohash) = infohash else {
-        conn.wait(engine.timing.start_failure).await;
+        conn.wait(engine.slowed(engine.timing.start_failure)).await;
         return refuse(engine, conn, is_json, "failed to load content", None).await;
     };
     let Plan { behaviour, delay, starts, is_lost } = begin(engine, &player, selector, &value, &infohash);
-    let _pending = Pending::new(engine, &infohash, player.key());
+    let _pending = Pending::new(engine, &infohash, &player.key);
+    let fate = engine.state().start_fate(Instant::now(), &engine.timing);
+    let luck = engine.state().luck(behaviour.wire.error_percent);
+    conn.style = Style::of(engine.behaviour().wire, behaviour.wire);
     match behaviour.accept {
         Accept::Serve => {}
         Accept::Refuse | Accept::Reset => return Next::Reset,
-        Accept::Hang => return hang(conn).await,
+        Accept::Hang | Accept::Backlog => return hang(conn).await,
     }
-    if behaviour.all_500 {
+    if behaviour.all_500 || !luck || fate == StartFate::Error {
         return internal_error(engine, conn).await;
     }
-    if behaviour.start.answer == StartAnswer::Hang {
+    if let StartFate::Fails(after) = fate {
+        return match conn.wait(after).await {
+            true => refuse(engine, conn, is_json, "failed to load content", None).await,
+            false => Next::Close,
+        };
+    }
+    if behaviour.start.answer == StartAnswer::Hang || behaviour.wire.api_hangs {
         return hang(conn).await;
     }
     if behaviour.start.outlives_client {
@@ -91,6 +104,7 @@ pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request) -
         || behaviour.lookup == Lookup::OnlyInfohash
             && selector == Selector::ContentId
             && !engine.state().is_fresh(&infohash, Instant::now());
+    let asks = Asks { player: &player, value: &value, infohash: &infohash, output };
     match behaviour.start.answer {
         _ if not_found => refuse(engine, conn, is_json, "failed to load content", None).await,
         StartAnswer::Error(text) => refuse(engine, conn, is_json, text, None).await,
@@ -102,23 +116,19 @@ pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request) -
             refuse(engine, conn, is_json, "got newer download", None).await
         }
         StartAnswer::Session | StartAnswer::Redirect | StartAnswer::SupersededFirst(_) => {
-            open(engine, conn, request, &player, &value, &infohash, None).await
+            open(engine, conn, request, asks, None).await
         }
-        StartAnswer::Bad(bad) => open(engine, conn, request, &player, &value, &infohash, Some(bad)).await,
+        StartAnswer::Bad(bad) => open(engine, conn, request, asks, Some(bad)).await,
         StartAnswer::Hang => hang(conn).await,
     }
 }
 
-/// Who asks.
-struct Player<'a> {
-    pid: Option<&'a str>,
-    peer: IpAddr,
-}
-
-impl Player<'_> {
-    fn key(&self) -> String {
-        player_key(self.pid, self.peer)
-    }
+/// Who asks for what.
+struct Asks<'a> {
+    player: &'a Player,
+    value: &'a str,
+    infohash: &'a str,
+    output: Output,
 }
 
 /// A start that is not answered yet; two of one content are misuse too.
@@ -128,8 +138,8 @@ struct Pending<'a> {
 }
 
 impl<'a> Pending<'a> {
-    fn new(engine: &'a Engine, infohash: &str, key: String) -> Self {
-        let what = (infohash.to_owned(), key);
+    fn new(engine: &'a Engine, infohash: &str, key: &str) -> Self {
+        let what = (infohash.to_owned(), key.to_owned());
         engine.state().pending.push(what.clone());
         Self { engine, what }
     }
@@ -154,7 +164,7 @@ pub(crate) async fn media_files(
     let not_found = "cannot get transport file";
     let found = selected(request).and_then(|(selector, value, infohash)| Some((selector, value, infohash?)));
     let Some((selector, value, infohash)) = found else {
-        conn.wait(engine.timing.start_failure).await;
+        conn.wait(engine.slowed(engine.timing.start_failure)).await;
         return Err(not_found);
     };
     let (behaviour, is_fresh, lost) = {
@@ -171,11 +181,11 @@ pub(crate) async fn media_files(
     }
     let is_unknown = behaviour.lookup == Lookup::OnlyInfohash && selector == Selector::ContentId && !is_fresh;
     if is_unknown || matches!(behaviour.start.answer, StartAnswer::Error(_)) {
-        conn.wait(behaviour.start.delay.unwrap_or(engine.timing.start_failure)).await;
+        conn.wait(engine.slowed(behaviour.start.delay.unwrap_or(engine.timing.start_failure))).await;
         return Err(not_found);
     }
     if !is_fresh {
-        conn.wait(behaviour.start.delay.unwrap_or(engine.timing.start_first)).await;
+        conn.wait(engine.slowed(behaviour.start.delay.unwrap_or(engine.timing.start_first))).await;
         engine.state().learn(&infohash, Instant::now());
     }
     let name = format!("Broadcast {}", &infohash[..8]);
@@ -197,7 +207,7 @@ struct Plan {
 }
 
 /// Counts a start and says how it goes on, and after how long.
-fn begin(engine: &Engine, player: &Player<'_>, selector: Selector, value: &str, infohash: &str) -> Plan {
+fn begin(engine: &Engine, player: &Player, selector: Selector, value: &str, infohash: &str) -> Plan {
     let now = Instant::now();
     let timing = &engine.timing;
     let mut state = engine.state();
@@ -207,7 +217,8 @@ fn begin(engine: &Engine, player: &Player<'_>, selector: Selector, value: &str, 
     let content = state.counters.content(infohash, &mut spare);
     content.starts += 1;
     let starts = content.starts;
-    state.judge_start(player.pid, &player.key(), infohash);
+    state.counters.count_player(infohash, &player.name(), PlayerCounters { starts: 1, ..Default::default() });
+    state.judge_start(player.pid.as_deref(), &player.key, infohash);
     let behaviour = state.wanted(value, infohash, engine.default_content).behaviour;
     let jitter = state.rng.up_to(2 * timing.start_jitter);
     let lost = state.is_lost(behaviour.lookup, infohash, now);
@@ -225,8 +236,8 @@ fn begin(engine: &Engine, player: &Player<'_>, selector: Selector, value: &str, 
         _ if state.learn(infohash, now) => (timing.start_known + jitter).saturating_sub(timing.start_jitter),
         _ => timing.start_first,
     };
-    let delay = behaviour.start.delay.unwrap_or(usual);
-    state.log(format!("start {infohash} {} after {} ms", player.key(), delay.as_millis()));
+    let delay = state.slowed(behaviour.start.delay.unwrap_or(usual));
+    state.log(format!("start {infohash} {} after {} ms", player.key, delay.as_millis()));
     Plan { behaviour, delay, starts, is_lost: lost.is_some() }
 }
 
@@ -251,41 +262,48 @@ async fn open(
     engine: &Engine,
     conn: &mut Conn,
     request: &Request,
-    player: &Player<'_>,
-    value: &str,
-    infohash: &str,
+    asks: Asks<'_>,
     bad: Option<BadJson>,
 ) -> Next {
-    let key = player.key();
+    let (infohash, key) = (asks.infohash, asks.player.key.as_str());
     let opened = {
         let mut state = engine.state();
-        let mut wanted = state.wanted(value, infohash, engine.default_content);
+        let mut wanted = state.wanted(asks.value, infohash, engine.default_content);
         wanted.transcodes = is_transcoding(request);
         let behaviour = wanted.behaviour.clone();
-        state.open(engine, wanted, &key, Instant::now()).map(|s| (behaviour, s.playback_id.clone()))
+        let session = state.open(engine, wanted, asks.player, asks.output, Instant::now());
+        session.map(|s| (behaviour, s.playback_id.clone()))
     };
+    engine.feel();
     let is_json = request.parameter("format") == Some("json");
     let Some((behaviour, playback_id)) = opened else {
         return refuse(engine, conn, is_json, "failed to start", None).await;
     };
-    let origin = origin(conn, request, &behaviour);
+    let playback = match asks.output {
+        Output::Ts => format!("/ace/r/{infohash}/{key}"),
+        Output::Hls => format!("/ace/m/{infohash}/{key}.m3u8"),
+    };
     if !is_json || behaviour.start.answer == StartAnswer::Redirect {
-        let to = format!("{origin}/ace/r/{infohash}/{key}");
-        return redirect(engine, conn, &to, behaviour.redirect_held).await;
+        return redirect(engine, conn, request, &behaviour, &playback).await;
     }
+    let origin = origin(conn, request, &behaviour);
     let client: i64 = request.parameter("client_session_id").and_then(|v| v.parse().ok()).unwrap_or(-1);
     let mut response = json!({
-        "playback_url": format!("{origin}/ace/r/{infohash}/{key}"),
+        "playback_url": format!("{origin}{playback}"),
         "stat_url": format!("{origin}/ace/stat/{infohash}/{key}"),
         "command_url": format!("{origin}/ace/cmd/{infohash}/{key}"),
         "infohash": infohash, "playback_session_id": playback_id,
         "is_live": u8::from(behaviour.vod.is_none()),
         "is_encrypted": u8::from(behaviour.encrypted), "client_session_id": client,
     });
+    if request.parameter("use_api_events") == Some("1") {
+        response["event_url"] = json!(format!("{origin}/ace/event/{infohash}/{key}"));
+    }
     if let Some(map) = response.as_object_mut().filter(|_| behaviour.direct) {
         map.insert("is_direct".to_owned(), json!(1));
-        map.remove("stat_url");
-        map.remove("command_url");
+        for name in ["stat_url", "command_url", "event_url"] {
+            map.remove(name);
+        }
     }
     match bad {
         None => send_json(engine, conn, &json!({"response": response, "error": null})).await,

@@ -30,11 +30,6 @@ fn report(id: &ContentId, body: &[u8]) -> Report {
     verifier.report()
 }
 
-fn assert_genuine(id: &ContentId, body: &[u8]) {
-    let r = report(id, body);
-    assert!(r.packets > 0 && r.lost + r.corrupted + r.unaligned_bytes + r.duplicated == 0, "{r:?}");
-}
-
 /// Reads for `time` and tells the body with the longest silence in it.
 fn watch(client: &mut Client, time: Duration) -> (Vec<u8>, Duration) {
     let (mut last, mut longest, mut length) = (Instant::now(), Duration::ZERO, 0);

@@ -40,6 +40,14 @@ pub(crate) fn scene(text: &str, serial: u64) -> ContentId {
     id(text.parse().unwrap_or_else(|e| panic!("{text}: {e}")), serial)
 }
 
+/// Bytes that prove to be the broadcast, without a gap from the first on.
+pub(crate) fn assert_genuine(id: &ContentId, body: &[u8]) {
+    let mut verifier = id.verifier().unwrap();
+    verifier.push(body, std::time::SystemTime::now());
+    let r = verifier.report();
+    assert!(r.packets > 0 && r.lost + r.corrupted + r.unaligned_bytes + r.duplicated == 0, "{r:?}");
+}
+
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
