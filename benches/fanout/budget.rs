@@ -39,10 +39,6 @@ pub(crate) fn print_header() {
 
 /// One side's line, with its congestion control, and the same as JSON.
 pub(crate) fn print(side: Side, case: &Case, congestion: &str, outcome: &Outcome) {
-    let quantiles = |q: &crate::side::Quantiles| {
-        let ms = |us: u64| us as f64 / 1000.0;
-        format!("{:.1}/{:.1}/{:.1}", ms(q.p50_us), ms(q.p99_us), ms(q.max_us))
-    };
     eprintln!(
         "{:<14}{:<9}{:<6}{:>7.2}{:>6.0}%{:>8.0}%{:>6.0}%{:>9.3}{:>9.2}{:>10.2}{:>21}{:>8.0}{:>21}{:>8.1}{:>9}{:>9}{:>9}{:>14}",
         case.name,
@@ -55,9 +51,9 @@ pub(crate) fn print(side: Side, case: &Case, congestion: &str, outcome: &Outcome
         outcome.cpu_s_per_gib,
         outcome.throughput_bps / 1e9,
         outcome.bytes as f64 / f64::from(1 << 30),
-        outcome.lateness.as_ref().map_or_else(|| "-".to_owned(), quantiles),
+        outcome.lateness.map_or_else(|| "-".to_owned(), |lateness| lateness.to_string()),
         outcome.period_us as f64 / 1000.0,
-        quantiles(&outcome.gap_excess),
+        outcome.gap_excess,
         outcome.late_share * 100.0,
         outcome.resident_per_viewer,
         outcome.tcp_per_viewer,

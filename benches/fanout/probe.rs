@@ -9,8 +9,8 @@ use crate::{
     budget::check,
     case::{CASES, Case, QUICK},
     load,
-    side::{self, Quantiles, Server, Side},
-    support::process,
+    side::{self, Server, Side},
+    support::{process, quantiles::Quantiles},
     viewer::{Phase, Viewer},
 };
 

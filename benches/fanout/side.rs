@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Write},
-    net::{SocketAddrV4, TcpStream},
+    net::SocketAddrV4,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -14,7 +13,11 @@ use serde_json::Value;
 use crate::{
     Options,
     case::Case,
-    support::process::{self, Memory, Process},
+    support::{
+        http::{address_in, get},
+        process::{self, Memory, Process},
+        quantiles::Quantiles,
+    },
 };
 
 /// Name of our histogram of how late viewers are visited, in seconds.
@@ -140,29 +143,6 @@ impl Drop for Server {
         if let Some(data) = &self.data {
             std::fs::remove_dir_all(data).ok();
         }
-    }
-}
-
-/// Three figures of a distribution, in microseconds.
-#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
-pub(crate) struct Quantiles {
-    /// The median.
-    pub(crate) p50_us: u64,
-    /// The 99th percentile.
-    pub(crate) p99_us: u64,
-    /// The largest.
-    pub(crate) max_us: u64,
-}
-
-impl Quantiles {
-    /// Of `values`, in any order.
-    pub(crate) fn of(mut values: Vec<u64>) -> Self {
-        values.sort_unstable();
-        let at = |share: f64| {
-            let rank = (values.len() as f64 * share).ceil() as usize;
-            values.get(rank.saturating_sub(1)).copied().unwrap_or(0)
-        };
-        Self { p50_us: at(0.5), p99_us: at(0.99), max_us: values.last().copied().unwrap_or(0) }
     }
 }
 
@@ -337,30 +317,6 @@ fn used_by_task(start: &[(String, Duration)], end: Vec<(String, Duration)>) -> V
 
 fn own_program() -> Result<PathBuf> {
     std::env::current_exe().context("cannot find this program")
-}
-
-/// The address in a start line: a JSON line of our own, a field of a JSON log
-/// line at any depth, or `address=` in a text one.
-fn address_in(line: &str) -> Option<SocketAddrV4> {
-    let (_, rest) = line.split_once("address")?;
-    let rest = rest.trim_start_matches(['"', '=', ':', ' ']).trim_start_matches("http://");
-    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':')).unwrap_or(rest.len());
-    rest[..end].parse().ok()
-}
-
-/// A blocking GET with a deadline; the body of a 200.
-pub(crate) fn get(address: SocketAddrV4, path: &str) -> Result<String> {
-    let limit = Duration::from_secs(5);
-    let mut socket = TcpStream::connect_timeout(&address.into(), limit)?;
-    socket.set_read_timeout(Some(limit))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    socket.take(16 << 20).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-    ensure!(head.starts_with("HTTP/1.1 200 "), "GET {path}: {}", head.lines().next().unwrap_or(""));
-    Ok(body.to_owned())
 }
 
 /// A Prometheus histogram, all its label sets together: count at or below each

@@ -26,9 +26,7 @@ const LINES: usize = 4_096;
 /// descriptors as the hard limit allows.
 pub(crate) fn settle_in(cpu: usize) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("no core {cpu}"))?;
+    pin(cpu)?;
     // Niceness counts only within a session's group where the kernel groups by
     // session, so the group is raised as well. Both are for root only.
     rustix::process::setsid().ok();
@@ -37,6 +35,13 @@ pub(crate) fn settle_in(cpu: usize) -> Result<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     Ok(())
+}
+
+/// Keeps the calling thread, and those that it starts from now on, on `cpu`.
+pub(crate) fn pin(cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set).with_context(|| format!("no core {cpu}"))
 }
 
 /// A running child; killed when dropped.
@@ -121,9 +126,17 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
 /// Time that `cpu` was busy with anything, or taken by the hypervisor, since
 /// the machine started.
 pub(crate) fn busy_time(cpu: usize) -> Result<Duration> {
+    busy_time_of(&format!("cpu{cpu} "))
+}
+
+/// The same of all cores together.
+pub(crate) fn busy_time_of_all() -> Result<Duration> {
+    busy_time_of("cpu ")
+}
+
+fn busy_time_of(name: &str) -> Result<Duration> {
     let stat = fs::read_to_string("/proc/stat")?;
-    let name = format!("cpu{cpu} ");
-    let line = stat.lines().find_map(|line| line.strip_prefix(&name)).context("no such core")?;
+    let line = stat.lines().find_map(|line| line.strip_prefix(name)).context("no such core")?;
     // user nice system idle iowait irq softirq steal
     let ticks = line.split_whitespace().take(8).map_while(|field| field.parse::<u64>().ok());
     let busy: u64 =

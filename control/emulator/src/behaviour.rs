@@ -2,10 +2,24 @@
 
 use std::time::Duration;
 
-use crate::Content;
+use crate::{Content, Damage, Delivery, Edit, Profile};
+
+mod hls;
+mod http_level;
+mod life;
+mod session;
+
+pub use hls::{HlsFault, Missing, NotReady, OddList, Sequence};
+pub use http_level::{ContentType, Odd, Redirect, Wire};
+pub use life::{Fate, Status, Version};
+pub use session::{Events, StatFault, StatTypes};
 
 /// How an engine behaves towards one content, phase by phase. The default is
 /// healthy in every phase.
+///
+/// What is an engine's and not a content's counts when it is set for an engine:
+/// [`Self::fate`], [`Self::status`], [`Self::version`], and of [`Self::wire`]
+/// the number of connections served and what becomes of idle ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Behaviour {
     /// What meets a new connection or, for a single content, its start.
@@ -32,10 +46,72 @@ pub struct Behaviour {
     pub body: Body,
     /// When the bytes come.
     pub delivery: Delivery,
+    /// How the programme differs from the usual one.
+    pub edit: Edit,
     /// What happens to the packets.
     pub damage: Damage,
     /// The stop command.
     pub stop: Stop,
+    /// A file of so much of the programme, instead of a live one.
+    pub vod: Option<Duration>,
+    /// Starts tell of an encrypted content, whose playback address answers 500.
+    pub encrypted: bool,
+    /// Starts carry neither stat nor command address.
+    pub direct: bool,
+    /// The playback address times out so long after a start with a transcode
+    /// parameter.
+    pub transcode_timeout: Option<Duration>,
+    /// What stat says of the swarm.
+    pub swarm: Swarm,
+    /// The session rules of this content, instead of the engine's.
+    pub profile: Option<Profile>,
+    /// Another player takes the content over.
+    pub rival: Option<Rival>,
+    /// A pid used again so soon after its reader's end gets what was left.
+    pub leftovers: Option<Duration>,
+    /// More contents than this on the engine end the oldest session.
+    pub max_contents: Option<u32>,
+    /// How far the engine is behind the broadcast; `None` is its own lag.
+    pub lag: Option<Duration>,
+    /// A reader that takes nothing for so long loses its session; `None` is
+    /// what [`crate::Timing`] says.
+    pub no_read: Option<Duration>,
+    /// How answers go over the wire.
+    pub wire: Wire,
+    /// The stat address.
+    pub stat: StatFault,
+    /// The event address.
+    pub events: Events,
+    /// Playlists and segments.
+    pub hls: HlsFault,
+    /// What becomes of the engine as a whole.
+    pub fate: Fate,
+    /// The status calls.
+    pub status: Status,
+    /// The version call.
+    pub version: Version,
+}
+
+/// What stat says of the swarm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Swarm {
+    /// Peers come and data flows.
+    #[default]
+    Usual,
+    /// Nobody.
+    Empty,
+    /// One to nine peers, who come and go and have nothing.
+    Useless,
+}
+
+/// A player who is not there: it starts the content while somebody watches, and
+/// so ends the watcher's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// So long after the stream's head.
+    pub after: Duration,
+    /// How many sessions of a content it ends.
+    pub times: u32,
 }
 
 /// What meets a new connection.
@@ -50,6 +126,9 @@ pub enum Accept {
     Reset,
     /// It is accepted and read, and never answered.
     Hang,
+    /// The port listens and nothing is accepted. For a single content: as
+    /// [`Accept::Hang`].
+    Backlog,
 }
 
 /// How ids lead to infohashes.
@@ -61,6 +140,13 @@ pub enum Lookup {
     /// Only `infohash=` finds the content at first; ten minutes after that,
     /// `id=` does so too.
     OnlyInfohash,
+    /// Contents that the engine has not met cannot be looked up.
+    Down {
+        /// Starts fail after this.
+        after: Duration,
+        /// So long after the first of them all is well again; `None` for never.
+        cured: Option<Duration>,
+    },
 }
 
 /// The start call: when it is answered, and with what.
@@ -70,6 +156,8 @@ pub struct Start {
     pub delay: Option<Duration>,
     /// The answer.
     pub answer: StartAnswer,
+    /// The session is opened even when the client has left by then.
+    pub outlives_client: bool,
 }
 
 /// What a start is answered with.
@@ -80,6 +168,10 @@ pub enum StartAnswer {
     Session,
     /// `failed to load content`, or another text, in an answer of status 200.
     Error(&'static str),
+    /// A session, told by a redirect whatever format was asked for.
+    Redirect,
+    /// `got newer download` for the first so many starts, then a session.
+    SupersededFirst(u32),
     /// An error for want of an option of the account.
     MissingOption,
     /// Something that is no proper answer.
@@ -152,6 +244,8 @@ pub enum Ready {
     /// The session fails this long after the start: stat says `err`, the
     /// address 500 `failed to start`, and two seconds later it is unknown.
     FailsAfter(Duration),
+    /// Silence, and 500 `start timeout` from so long after the start on.
+    TimesOutAfter(Duration),
     /// Silence for ever.
     Never,
 }
@@ -187,6 +281,8 @@ pub enum Framing {
         /// With chunk extensions, and trailers at the end.
         adorned: bool,
     },
+    /// By the end of the connection, with this as `Content-Length`.
+    Length(&'static str),
 }
 
 /// What the body is.
@@ -199,53 +295,6 @@ pub enum Body {
     Text(&'static str),
 }
 
-/// A point in a stream's delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
-    /// After so many bytes of the body.
-    Bytes(u32),
-    /// So long after the head was sent.
-    Time(Duration),
-}
-
-/// When the bytes come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Delivery {
-    /// Stream time at line speed; `None` is what [`crate::Timing`] says.
-    pub burst: Option<Duration>,
-    /// Silence after the burst.
-    pub quiet: Duration,
-    /// So many bytes at a time, this far apart, instead of the broadcast's pace.
-    pub trickle: Option<(u32, Duration)>,
-    /// Silence from here on for so long, or for ever; then the rest at line
-    /// speed. The stat shows a starved session.
-    pub stall: Option<(At, Option<Duration>)>,
-    /// The end.
-    pub cut: Option<Cut>,
-    /// Bytes are written in pieces of odd sizes, one segment each.
-    pub odd_writes: bool,
-}
-
-/// The end of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// Where.
-    pub at: At,
-    /// With RST instead of FIN.
-    pub reset: bool,
-    /// Inside a packet: 100 bytes of it are sent.
-    pub in_packet: bool,
-}
-
-/// What happens to the packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Damage {
-    /// Bytes missing of the first packet.
-    pub skip: u8,
-    /// Random bytes inserted after every 500 packets.
-    pub garbage: u32,
-}
-
 /// The stop command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stop {
@@ -256,4 +305,8 @@ pub enum Stop {
     Hang(Duration),
     /// It answers 500 and stops nothing.
     Error,
+    /// It answers that the session is unknown, and stops nothing.
+    Unknown,
+    /// It answers at once; bytes flow for so long after that.
+    Late(Duration),
 }

@@ -38,7 +38,7 @@ struct Arguments {
     /// All randomness follows from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// What ids without a code play: clip, or signed:BITS_PER_SECOND.
+    /// What ids without a code play: clip, varying, or signed:BITS_PER_SECOND.
     #[arg(long, default_value = "clip", value_parser = content)]
     content: Content,
     /// How all engines behave, for example stall(10s).
@@ -50,7 +50,7 @@ struct Arguments {
 enum Command {
     /// Prints a content id that plays CONTENT in the way of SCENARIO.
     Id {
-        /// clip, or signed:BITS_PER_SECOND.
+        /// clip, varying, or signed:BITS_PER_SECOND.
         #[arg(value_parser = content)]
         content: Content,
         /// For example healthy-live or stall(10s,5s).
@@ -68,7 +68,8 @@ fn content(text: &str) -> Result<Content, String> {
     match text.strip_prefix("signed:") {
         Some(rate) => signed(rate).ok_or_else(|| format!("{rate} is no rate in bit/s")),
         None if text == "clip" => Ok(Content::Clip),
-        None => Err("clip, or signed:BITS_PER_SECOND".to_owned()),
+        None if text == "varying" => Ok(Content::Varying),
+        None => Err("clip, varying, or signed:BITS_PER_SECOND".to_owned()),
     }
 }
 
@@ -138,6 +139,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     }
     out.flush()?;
     wait_for_signal()?;
+    emulator.terminate_all();
     Ok(())
 }
 

@@ -7,10 +7,11 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use crate::signed::{NULL_PID, PACKET_BYTES, time_stamp};
+use crate::signed::{Edit, Moment, NULL_PID, PACKET_BYTES, has_pcr, shift_stamps};
 
 /// Length of the clip in ticks of 27 MHz: 12.8 s.
 const LAP_TICKS: u64 = 27_000_000 * 128 / 10;
+const LAP_MILLIS: u64 = 12_800;
 /// Time stamps of 90 kHz wrap here. Source: ISO/IEC 13818-1 §2.4.3.7.
 const STAMP_MODULUS: u64 = 1 << 33;
 
@@ -23,9 +24,8 @@ struct Patch {
     pid: usize,
     /// Packets with payload of this PID up to this one.
     ordinal: u64,
-    has_pcr: bool,
-    /// Offsets of PTS and DTS in the packet; zero when there is none.
-    stamps: [usize; 2],
+    /// It carries a PCR, or a PES packet begins in it.
+    has_stamps: bool,
 }
 
 struct Index {
@@ -35,6 +35,8 @@ struct Index {
     /// Byte offset and ticks since the lap began, rising, from (0, 0) to
     /// (length, [`LAP_TICKS`]).
     times: Vec<(u64, u64)>,
+    /// The packet of a lap that carries its first PCR.
+    first_pcr: u64,
 }
 
 /// Bytes in one lap.
@@ -60,7 +62,7 @@ pub(crate) fn position_at(since_epoch: Duration, phase: Duration) -> u64 {
 }
 
 /// Writes packet `n` counted from the epoch.
-pub(crate) fn write(n: u64, p: &mut [u8; PACKET_BYTES]) {
+pub(crate) fn write(n: u64, edit: &Edit, p: &mut [u8; PACKET_BYTES]) {
     let packets = lap_bytes() / 188;
     let lap = n / packets;
     let at = usize::try_from(n % packets).unwrap_or(0);
@@ -68,18 +70,43 @@ pub(crate) fn write(n: u64, p: &mut [u8; PACKET_BYTES]) {
     p.copy_from_slice(&BYTES[at * PACKET_BYTES..(at + 1) * PACKET_BYTES]);
     let count = lap.wrapping_mul(INDEX.per_lap[patch.pid]).wrapping_add(patch.ordinal);
     p[3] = p[3] & 0xf0 | (count.wrapping_sub(1) & 15) as u8;
-    let stamps_on = lap.wrapping_mul(LAP_TICKS / 300) % STAMP_MODULUS;
-    if patch.has_pcr {
-        let base = (read_pcr_base(p) + stamps_on) % STAMP_MODULUS;
-        let b = ((base << 15) | (u64::from(p[10] & 0x7f) << 8)).to_be_bytes();
-        p[6..10].copy_from_slice(&b[2..6]);
-        p[10] = b[6] & 0x80 | p[10] & 0x7f;
+    if patch.has_stamps {
+        shift_stamps(p, lap.wrapping_mul(LAP_TICKS / 300) % STAMP_MODULUS);
     }
-    for at in patch.stamps.into_iter().filter(|&at| at != 0) {
-        let stamp = (read_stamp(&p[at..]) + stamps_on) % STAMP_MODULUS;
-        let moved = time_stamp(p[at] & 0xf0, stamp);
-        p[at..at + 5].copy_from_slice(&moved);
+    if *edit != Edit::None {
+        let moment = moment(n, edit);
+        if matches!(edit, Edit::LongGroups(_)) && moment.epoch_place > 0 && p[3] & 0x20 != 0 && p[4] > 0 {
+            // What follows is no point to begin at, as far as the header says.
+            p[5] &= !0x40;
+        }
+        edit.apply_to_table(&moment.at, p);
+        edit.apply(&moment.at, p);
     }
+}
+
+/// Where a packet stands among the epochs of an edit, which are laps here.
+struct LapMoment {
+    at: Moment,
+    /// Packets since the epoch began.
+    epoch_place: u64,
+}
+
+fn moment(n: u64, edit: &Edit) -> LapMoment {
+    let packets = lap_bytes() / 188;
+    let every = edit.every().map_or(u64::MAX, |e| u64::try_from(e.as_millis()).unwrap_or(u64::MAX));
+    let length = packets * (every.saturating_add(LAP_MILLIS / 2) / LAP_MILLIS).clamp(1, 1 << 20);
+    let epoch_place = n % length;
+    let (lap, in_lap) = (epoch_place / packets, epoch_place % packets);
+    let known = INDEX.times.partition_point(|&(byte, _)| byte <= in_lap * 188) - 1;
+    let since = lap * LAP_TICKS / 300 + INDEX.times[known].1 / 300;
+    let at = Moment {
+        n,
+        epoch: n / length,
+        began: n / length * (length / packets) * LAP_TICKS / 300,
+        since,
+        is_first_clock: epoch_place == INDEX.first_pcr,
+    };
+    LapMoment { at, epoch_place }
 }
 
 impl Index {
@@ -87,7 +114,7 @@ impl Index {
         let (mut pids, mut per_lap) = (Vec::<u16>::new(), Vec::<u64>::new());
         let mut patches = Vec::new();
         let mut times = vec![(0, 0)];
-        let mut first_pcr = None;
+        let (mut first_pcr, mut first_pcr_at) = (None, 0);
         for (p, at) in BYTES.as_chunks::<PACKET_BYTES>().0.iter().zip((0u64..).step_by(PACKET_BYTES)) {
             let pid = u16::from_be_bytes([p[1] & 0x1f, p[2]]);
             debug_assert!(p[0] == 0x47 && pid != NULL_PID, "the clip is made of whole packets");
@@ -98,49 +125,26 @@ impl Index {
             });
             let has_payload = p[3] & 0x10 != 0;
             per_lap[place] += u64::from(has_payload);
-            let has_adaptation = p[3] & 0x20 != 0;
-            let has_pcr = has_adaptation && p[4] > 6 && p[5] & 0x10 != 0;
-            if has_pcr {
+            if has_pcr(p) {
                 let ticks = read_pcr_base(p) * 300 + (u64::from(p[10] & 1) << 8 | u64::from(p[11]));
+                if first_pcr.is_none() {
+                    first_pcr_at = at / 188;
+                }
                 let since = ticks - *first_pcr.get_or_insert(ticks);
                 if times.last().is_some_and(|&(b, t)| b < at && t < since) {
                     times.push((at, since));
                 }
             }
-            let payload = if has_adaptation { 5 + usize::from(p[4]) } else { 4 };
-            patches.push(Patch {
-                pid: place,
-                ordinal: per_lap[place],
-                has_pcr,
-                stamps: if has_payload { stamps(p, payload) } else { [0; 2] },
-            });
+            let has_stamps = has_pcr(p) || p[1] & 0x40 != 0;
+            patches.push(Patch { pid: place, ordinal: per_lap[place], has_stamps });
         }
         times.push((lap_bytes(), LAP_TICKS));
-        Self { patches, per_lap, times }
-    }
-}
-
-/// Where PTS and DTS stand. Source: ISO/IEC 13818-1 §2.4.3.6.
-fn stamps(p: &[u8; PACKET_BYTES], payload: usize) -> [usize; 2] {
-    let is_pes = p[1] & 0x40 != 0 && p.get(payload..payload + 3) == Some(&[0, 0, 1]);
-    let flags = p.get(payload + 7).copied().unwrap_or(0);
-    match (is_pes, flags >> 6) {
-        (true, 2) => [payload + 9, 0],
-        (true, 3) => [payload + 9, payload + 14],
-        _ => [0; 2],
+        Self { patches, per_lap, times, first_pcr: first_pcr_at }
     }
 }
 
 fn read_pcr_base(p: &[u8; PACKET_BYTES]) -> u64 {
     p[6..10].iter().fold(0, |v, &b| (v << 8) | u64::from(b)) << 1 | u64::from(p[10] >> 7)
-}
-
-fn read_stamp(b: &[u8]) -> u64 {
-    u64::from(b[0] >> 1 & 7) << 30
-        | u64::from(b[1]) << 22
-        | u64::from(b[2] >> 1) << 15
-        | u64::from(b[3]) << 7
-        | u64::from(b[4] >> 1)
 }
 
 #[cfg(test)]
@@ -155,7 +159,7 @@ mod tests {
         let mut p = [0; PACKET_BYTES];
         // Around the wrap of the 33 bit clock, which is within lap 7456.
         for n in packets * 7454..packets * 7458 {
-            write(n, &mut p);
+            write(n, &Edit::None, &mut p);
             let pid = u16::from_be_bytes([p[1] & 0x1f, p[2]]);
             if p[3] & 0x10 != 0
                 && let Some(before) = last.insert(pid, p[3] & 15)

@@ -60,6 +60,8 @@ pub struct Timing {
     pub start_first: Duration,
     /// Start call that fails, where the scenario gives no time.
     pub start_failure: Duration,
+    /// The same by infohash, which the swarm is asked for.
+    pub start_failure_infohash: Duration,
     /// A new session is `idle` for so long.
     pub idle: Duration,
     /// It is then in `prebuf` for so long.
@@ -80,6 +82,19 @@ pub struct Timing {
     pub api: Duration,
     /// A reader that takes nothing for so long loses its session.
     pub no_read: Duration,
+    /// Mean duration of an HLS segment; each is a whole number of groups of
+    /// pictures, and at least one.
+    pub hls_segment: Duration,
+    /// A poll for events without one is answered after this.
+    pub event_hold: Duration,
+    /// The port of an engine that is started anew opens after this.
+    pub boot_port: Duration,
+    /// Its calls are good after this, 500 until then.
+    pub boot_api: Duration,
+    /// `playlist_loaded` is true after this.
+    pub boot_playlist: Duration,
+    /// An engine that was killed for its memory is started anew after this.
+    pub restart: Duration,
 }
 
 impl Timing {
@@ -91,6 +106,7 @@ impl Timing {
             start_jitter: Duration::from_millis(200),
             start_first: Duration::from_millis(4400),
             start_failure: Duration::from_millis(4600),
+            start_failure_infohash: Duration::from_secs(28),
             idle: Duration::from_millis(200),
             prebuffer: Duration::from_secs(6),
             burst: Duration::from_secs(10),
@@ -101,10 +117,17 @@ impl Timing {
             stop: Duration::from_millis(20),
             api: Duration::from_millis(2),
             no_read: Duration::from_secs(30),
+            hls_segment: Duration::from_secs(5),
+            event_hold: Duration::from_secs(15),
+            boot_port: Duration::from_secs(2),
+            boot_api: Duration::from_secs(5),
+            boot_playlist: Duration::from_secs(15),
+            restart: Duration::from_secs(5),
         }
     }
 
-    /// For tests: a start takes 20 ms, the prebuffer 100 ms, no engine lags.
+    /// For tests: a start takes 20 ms, the prebuffer 100 ms, no engine lags, and
+    /// one that is started anew is good at once.
     #[must_use]
     pub fn fast() -> Self {
         Self {
@@ -112,10 +135,17 @@ impl Timing {
             start_jitter: Duration::ZERO,
             start_first: Duration::from_millis(20),
             start_failure: Duration::from_millis(50),
+            start_failure_infohash: Duration::from_millis(300),
             idle: Duration::from_millis(10),
             prebuffer: Duration::from_millis(100),
             lag: Duration::ZERO,
             stop: Duration::from_millis(2),
+            hls_segment: Duration::from_secs(2),
+            event_hold: Duration::from_millis(500),
+            boot_port: Duration::ZERO,
+            boot_api: Duration::ZERO,
+            boot_playlist: Duration::ZERO,
+            restart: Duration::from_millis(300),
             ..Self::real()
         }
     }

@@ -7,8 +7,12 @@
 //! | `GET /counters`, `GET /engines/N/counters` | counters of all, of one |
 //! | `GET /engines/N/events` | the event log |
 //! | `GET /scenarios` | the catalogue |
-//! | `POST /engines/N/kill`, `revive`, `pause`, `resume` | the engine's life |
-//! | `POST /scenario` `{"engine": N, "content": "…", "scenario": "stall(2s)"}` | sets a scenario; without `engine` for all, without `content` for the engine itself |
+//! | `POST /engines/N/kill` | RST on all its sockets, its port refuses |
+//! | `POST /engines/N/revive` | a new engine at the port of a killed one |
+//! | `POST /engines/N/terminate` | what SIGTERM does |
+//! | `POST /engines/N/pause`, `resume` | freezes it, lets it run again |
+//! | `POST /scenario` `{"engine": N, "content": "…", "scenario": "stall(2s)"}` | sets a scenario; with `engines` for several, with neither for all; without `content` for the engines themselves |
+//! | `POST /chaos` `{"contents": ["…"], "seed": 1, "least_ms": 60000, "most_ms": 600000}` | gives contents another scenario now and then; without contents it ends |
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,8 +21,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
-    EmulatorError, Scenario,
-    emulator::sum,
+    Chaos, EmulatorError, Scenario,
+    emulator::{SIGKILL, sum},
     engine::Engine,
     fleet::Fleet,
     http::{Conn, Request, answer},
@@ -30,8 +34,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[serde(deny_unknown_fields)]
 struct SetScenario {
     engine: Option<usize>,
+    engines: Option<Vec<usize>>,
     content: Option<String>,
     scenario: Scenario,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetChaos {
+    contents: Vec<String>,
+    seed: u64,
+    least_ms: u64,
+    most_ms: u64,
 }
 
 /// Serves the control API of `fleet` on `address`; says where.
@@ -71,20 +85,28 @@ enum Refusal {
     Bad(String),
 }
 
-async fn respond(fleet: &Fleet, request: &Request) -> Result<Value, Refusal> {
+async fn respond(fleet: &Arc<Fleet>, request: &Request) -> Result<Value, Refusal> {
     let path: Vec<_> = request.path.split('/').filter(|p| !p.is_empty()).collect();
     match (request.method.as_str(), path.as_slice()) {
-        ("GET", ["engines"]) => Ok(list(fleet).await),
+        ("GET", ["engines"]) => Ok(list(fleet)),
         ("GET", ["counters"]) => Ok(json!(sum(&fleet.engines))),
         ("GET", ["scenarios"]) => Ok(json!(Scenario::catalogue().collect::<Vec<_>>())),
         ("GET", ["engines", n, "counters"]) => Ok(json!(engine(fleet, n)?.counters())),
         ("GET", ["engines", n, "events"]) => Ok(json!(engine(fleet, n)?.events())),
         ("POST", ["scenario"]) => set(fleet, &request.body).await,
+        ("POST", ["chaos"]) => {
+            let order: SetChaos =
+                serde_json::from_slice(&request.body).map_err(|e| Refusal::Bad(e.to_string()))?;
+            let (least, most) = (Duration::from_millis(order.least_ms), Duration::from_millis(order.most_ms));
+            fleet.set_chaos(Chaos { contents: order.contents, seed: order.seed, least, most }).await;
+            Ok(json!("ok"))
+        }
         ("POST", ["engines", n, what]) => {
             let it = engine(fleet, n)?;
             match *what {
-                "kill" => fleet.kill(it.index).await,
+                "kill" => fleet.kill(it.index, SIGKILL).await,
                 "revive" => fleet.revive(it.index).await,
+                "terminate" => fleet.terminate(it.index).await,
                 "pause" => it.life.send_modify(|l| l.paused = true),
                 "resume" => it.life.send_modify(|l| l.paused = false),
                 _ => return Err(Refusal::Unknown),
@@ -99,23 +121,30 @@ fn engine<'a>(fleet: &'a Fleet, n: &str) -> Result<&'a Arc<Engine>, Refusal> {
     n.parse().ok().and_then(|n: usize| fleet.engines.get(n)).ok_or(Refusal::Unknown)
 }
 
-async fn list(fleet: &Fleet) -> Value {
-    let addresses = fleet.addresses().await;
-    let rows = fleet.engines.iter().zip(addresses).map(|(e, address)| {
+fn list(fleet: &Fleet) -> Value {
+    let rows = fleet.engines.iter().map(|e| {
         let life = *e.life.borrow();
-        json!({"engine": e.index, "address": address, "alive": life.alive, "paused": life.paused})
+        let state = e.state();
+        json!({
+            "engine": e.index, "address": state.address, "alive": life.alive, "paused": life.paused,
+            "scenario": state.scenario(), "exit": state.exit, "memory_mib": state.memory_mib(),
+        })
     });
     rows.collect()
 }
 
-async fn set(fleet: &Fleet, body: &[u8]) -> Result<Value, Refusal> {
+async fn set(fleet: &Arc<Fleet>, body: &[u8]) -> Result<Value, Refusal> {
     let order: SetScenario = serde_json::from_slice(body).map_err(|e| Refusal::Bad(e.to_string()))?;
-    if order.engine.is_some_and(|n| n >= fleet.engines.len()) {
+    let mut some = order.engines;
+    some = order.engine.map(|n| vec![n]).or(some);
+    if some.iter().flatten().any(|&n| fleet.engines.len() <= n) {
         return Err(Refusal::Unknown);
     }
-    for it in fleet.engines.iter().filter(|e| order.engine.is_none_or(|n| n == e.index)) {
-        it.set_scenario(order.content.as_deref(), order.scenario);
-        fleet.settle(it.index).await;
+    let wanted = || fleet.engines.iter().filter(|e| some.as_ref().is_none_or(|s| s.contains(&e.index)));
+    // All at once: only then does each take its time to follow.
+    wanted().for_each(|it| it.set_scenario(order.content.as_deref(), order.scenario));
+    for it in wanted().filter(|_| order.content.is_none()) {
+        fleet.adopt(it.index).await;
     }
     Ok(json!("ok"))
 }

@@ -6,6 +6,8 @@ use serde::Serialize;
 
 /// Contents counted one by one; those beyond are in the sums only.
 const MAX_CONTENTS: usize = 10_000;
+/// Players counted one by one, each with a content.
+const MAX_PLAYERS: usize = 10_000;
 
 /// The kinds of paths an engine serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -23,6 +25,12 @@ pub enum PathKind {
     Stat,
     /// `/ace/cmd/…`.
     Command,
+    /// `/ace/event/…`.
+    Event,
+    /// `/ace/m/…` and `/hls/m/…`: a playlist.
+    Playlist,
+    /// `/ace/c/…` and `/hls/c/…`: a segment.
+    Segment,
     /// `/webui/api/service`.
     Service,
     /// `/server/api`.
@@ -52,6 +60,12 @@ pub struct Counters {
     pub bytes: u64,
     /// By infohash, at most 10,000.
     pub per_content: BTreeMap<String, ContentCounters>,
+    /// By infohash, and by pid (`address …` where none was given); at most
+    /// 10,000 pairs.
+    pub per_player: BTreeMap<String, BTreeMap<String, PlayerCounters>>,
+    /// The longest time that a reader of a stream took nothing while there was
+    /// something to take, in milliseconds.
+    pub longest_read_gap_ms: u64,
     /// What clients should not do.
     pub misuse: Misuse,
 }
@@ -67,6 +81,25 @@ pub struct ContentCounters {
     pub playbacks: u64,
     /// As [`Counters::open_readers`].
     pub open_readers: u64,
+}
+
+/// Counters of one player of one content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PlayerCounters {
+    /// As [`Counters::starts`].
+    pub starts: u64,
+    /// As [`Counters::stops`].
+    pub stops: u64,
+    /// As [`Counters::playbacks`].
+    pub playbacks: u64,
+}
+
+impl PlayerCounters {
+    fn add(&mut self, other: Self) {
+        self.starts += other.starts;
+        self.stops += other.stops;
+        self.playbacks += other.playbacks;
+    }
 }
 
 /// What clients should not do towards an engine, and how often they did.
@@ -103,6 +136,17 @@ impl Counters {
         self.per_content.entry(infohash.to_owned()).or_default()
     }
 
+    /// Adds to the counters of a player of a content, unless there are too many.
+    pub(crate) fn count_player(&mut self, infohash: &str, player: &str, more: PlayerCounters) {
+        let known = self.per_player.get_mut(infohash).and_then(|players| players.get_mut(player));
+        if let Some(counters) = known {
+            counters.add(more);
+        } else if self.per_player.values().map(BTreeMap::len).sum::<usize>() < MAX_PLAYERS {
+            let players = self.per_player.entry(infohash.to_owned()).or_default();
+            players.entry(player.to_owned()).or_default().add(more);
+        }
+    }
+
     /// Adds those of another engine.
     pub(crate) fn add(&mut self, other: &Self) {
         self.starts += other.starts;
@@ -122,6 +166,13 @@ impl Counters {
             sum.playbacks += c.playbacks;
             sum.open_readers += c.open_readers;
         }
+        for (infohash, players) in &other.per_player {
+            let sums = self.per_player.entry(infohash.clone()).or_default();
+            for (player, c) in players {
+                sums.entry(player.clone()).or_default().add(*c);
+            }
+        }
+        self.longest_read_gap_ms = self.longest_read_gap_ms.max(other.longest_read_gap_ms);
         let (m, o) = (&mut self.misuse, &other.misuse);
         m.read_3xx_body += o.read_3xx_body;
         m.missing_pid += o.missing_pid;

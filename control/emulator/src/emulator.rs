@@ -10,7 +10,10 @@ use std::{
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::{Counters, EmulatorConfig, Scenario, control, engine::Engine, fleet::Fleet};
+use crate::{Chaos, Counters, EmulatorConfig, Scenario, control, engine::Engine, fleet::Fleet};
+
+/// Exit status of an engine that a test kills.
+pub(crate) const SIGKILL: i32 = 137;
 
 /// Why no emulator was started.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +47,6 @@ pub struct Emulator(Arc<Inner>);
 
 struct Inner {
     engines: Vec<Arc<Engine>>,
-    addresses: Vec<SocketAddr>,
     control: Option<SocketAddr>,
     /// Gone when the thread is to end.
     commands: Option<UnboundedSender<Command>>,
@@ -59,16 +61,18 @@ struct Command {
     done: mpsc::SyncSender<()>,
 }
 
-#[derive(Clone, Copy)]
 enum What {
     Kill,
     Revive,
-    Settle,
+    Adopt,
+    Terminate,
+    TerminateAll,
+    Chaos(Chaos),
 }
 
 impl std::fmt::Debug for Emulator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Emulator").field("addresses", &self.0.addresses).finish_non_exhaustive()
+        f.debug_struct("Emulator").field("addresses", &self.addresses()).finish_non_exhaustive()
     }
 }
 
@@ -93,15 +97,15 @@ impl Emulator {
             .map_err(EmulatorError::Thread)?;
         // A thread that ends without a word has panicked.
         let gone = || EmulatorError::Thread(io::ErrorKind::BrokenPipe.into());
-        let (addresses, control) = started.recv().unwrap_or_else(|_| Err(gone()))?;
+        let control = started.recv().unwrap_or_else(|_| Err(gone()))?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self(Arc::new(Inner { engines, addresses, control, commands: Some(commands), thread })))
+        Ok(Self(Arc::new(Inner { engines, control, commands: Some(commands), thread })))
     }
 
-    /// Where the engines listen, by index.
+    /// Where the engines listen now, by index.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.0.addresses.clone()
+        self.0.engines.iter().map(|e| e.state().address).collect()
     }
 
     /// Where the control API listens.
@@ -134,12 +138,14 @@ impl Emulator {
     pub fn set_engine_scenario(&self, engine: usize, scenario: Scenario) {
         if let Some(it) = self.0.engines.get(engine) {
             it.set_scenario(None, scenario);
-            self.command(engine, What::Settle);
+            self.command(engine, What::Adopt);
         }
     }
 
     /// Sets how one engine, or all, behave towards a content, by its id or
-    /// infohash. Goes before what the id says. Holds from the next request on.
+    /// infohash. Goes before what the id says. A stream that runs takes up at once
+    /// when its bytes come and when it ends, as if its head had just been sent;
+    /// all else holds from the next request on.
     pub fn set_scenario(&self, engine: Option<usize>, content: &str, scenario: Scenario) {
         for it in self.0.engines.iter().filter(|e| engine.is_none_or(|i| i == e.index)) {
             it.set_scenario(Some(content), scenario);
@@ -152,7 +158,27 @@ impl Emulator {
         self.command(engine, What::Kill);
     }
 
-    /// Starts a killed engine again on the same port, without sessions.
+    /// Tells an engine to end, as SIGTERM does: it dies at once, or as late as
+    /// its scenario says. Returns at once.
+    pub fn terminate(&self, engine: usize) {
+        self.command(engine, What::Terminate);
+    }
+
+    /// Tells all engines to end, and returns when they have.
+    pub fn terminate_all(&self) {
+        self.command(0, What::TerminateAll);
+    }
+
+    /// Gives contents another scenario now and then, each on the engines that
+    /// play it. Replaces the plan before; one without contents ends it, and the
+    /// contents are as they were.
+    pub fn set_chaos(&self, chaos: Chaos) {
+        self.command(0, What::Chaos(chaos));
+    }
+
+    /// Starts a killed engine again on the same port, without sessions. Returns
+    /// when the port is open or, where [`crate::Timing`] or the scenario says
+    /// that this takes time, before it is.
     pub fn revive(&self, engine: usize) {
         self.command(engine, What::Revive);
     }
@@ -221,7 +247,8 @@ fn raise_descriptor_limit() {
     setrlimit(Resource::Nofile, limit).ok();
 }
 
-type Started = Result<(Vec<SocketAddr>, Option<SocketAddr>), EmulatorError>;
+/// Where the control API listens, once all ports are open.
+type Started = Result<Option<SocketAddr>, EmulatorError>;
 
 /// The emulator's thread.
 fn run(
@@ -249,7 +276,7 @@ fn run(
         };
         let fleet = match opened.await {
             Ok((fleet, control)) => {
-                ready.send(Ok((fleet.addresses().await, control))).ok();
+                ready.send(Ok(control)).ok();
                 fleet
             }
             Err(error) => {
@@ -259,9 +286,12 @@ fn run(
         };
         while let Some(command) = inbox.recv().await {
             match command.what {
-                What::Kill => fleet.kill(command.engine).await,
+                What::Kill => fleet.kill(command.engine, SIGKILL).await,
                 What::Revive => fleet.revive(command.engine).await,
-                What::Settle => fleet.settle(command.engine).await,
+                What::Adopt => fleet.adopt(command.engine).await,
+                What::Terminate => fleet.terminate(command.engine).await,
+                What::Chaos(chaos) => fleet.set_chaos(chaos).await,
+                What::TerminateAll => fleet.terminate_all().await,
             }
             command.done.send(()).ok();
         }

@@ -2,19 +2,26 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    net::IpAddr,
+    net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use crate::{
     Behaviour, Content, ContentId, Counters, Profile, Scenario, Timing,
+    behaviour::{Fate, Lookup},
     counters::ContentCounters,
-    rng::{Rng, forty_hex, md5_hex},
-    session::{Ended, Phase, Session},
-    source::Source,
+    life::Boot,
+    memory::Memory,
+    player::Player,
+    rng::{Rng, forty_hex},
+    session::{Ended, Output, Phase, Session},
+    source,
 };
 
 const MAX_SESSIONS: usize = 1024;
@@ -30,6 +37,8 @@ pub(crate) struct Life {
     pub(crate) generation: u64,
     pub(crate) alive: bool,
     pub(crate) paused: bool,
+    /// Connections are taken from the backlog.
+    pub(crate) accepts: bool,
 }
 
 pub(crate) struct Engine {
@@ -40,6 +49,10 @@ pub(crate) struct Engine {
     /// Behind the broadcast by this.
     pub(crate) lag: Duration,
     pub(crate) life: watch::Sender<Life>,
+    /// Told when a connection that was served ends.
+    pub(crate) freed: Notify,
+    /// Told when the engine's memory is used up.
+    pub(crate) exhausted: Notify,
     state: Mutex<State>,
 }
 
@@ -47,6 +60,11 @@ pub(crate) struct State {
     pub(crate) rng: Rng,
     scenario: Option<Scenario>,
     by_content: BTreeMap<String, Scenario>,
+    /// How often that has changed, for streams that run.
+    pub(crate) changes: u64,
+    /// Infohash and key of starts not answered yet.
+    pub(crate) pending: Vec<(String, String)>,
+    pub(crate) memory: Memory,
     pub(crate) sessions: Vec<Session>,
     next_session: u64,
     /// Infohashes met, and when they were first loaded by infohash.
@@ -56,6 +74,19 @@ pub(crate) struct State {
     pub(crate) spare: ContentCounters,
     events: VecDeque<String>,
     pub(crate) connections: usize,
+    /// Connections that are served, of those that are open.
+    pub(crate) serving: u32,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    pub(crate) fate: Fate,
+    pub(crate) fate_since: Instant,
+    pub(crate) boot: Boot,
+    /// How the last process ended; none while one runs.
+    pub(crate) exit: Option<i32>,
+    /// Sessions opened by this process.
+    pub(crate) served: u64,
+    /// [`Counters::bytes`] when this process or its fate began.
+    pub(crate) bytes_before: u64,
 }
 
 /// What a start asks for.
@@ -64,6 +95,7 @@ pub(crate) struct Wanted {
     pub(crate) infohash: String,
     pub(crate) content: Content,
     pub(crate) behaviour: Behaviour,
+    pub(crate) transcodes: bool,
 }
 
 impl Engine {
@@ -76,17 +108,23 @@ impl Engine {
     ) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(0x1_0000_01b3) ^ u64::try_from(index).unwrap_or(0));
         let lag = rng.up_to(timing.lag);
+        let now = Instant::now();
         Self {
             index,
             profile,
             timing,
             default_content,
             lag,
-            life: watch::Sender::new(Life { generation: 0, alive: true, paused: false }),
+            life: watch::Sender::new(Life { generation: 0, alive: true, paused: false, accepts: true }),
+            freed: Notify::new(),
+            exhausted: Notify::new(),
             state: Mutex::new(State {
                 rng,
                 scenario: None,
                 by_content: BTreeMap::new(),
+                changes: 0,
+                pending: Vec::new(),
+                memory: Memory::default(),
                 sessions: Vec::new(),
                 next_session: 0,
                 known: BTreeMap::new(),
@@ -95,6 +133,14 @@ impl Engine {
                 spare: ContentCounters::default(),
                 events: VecDeque::new(),
                 connections: 0,
+                serving: 0,
+                address: SocketAddr::from(([0, 0, 0, 0], 0)),
+                fate: Fate::Steady,
+                fate_since: now,
+                boot: Boot::done(now),
+                exit: None,
+                served: 0,
+                bytes_before: 0,
             }),
         }
     }
@@ -106,15 +152,37 @@ impl Engine {
 
     pub(crate) fn set_scenario(&self, content: Option<&str>, scenario: Scenario) {
         let mut state = self.state();
+        state.memory.forget_catalogue();
         match content {
-            None => state.scenario = Some(scenario),
+            None => {
+                state.scenario = Some(scenario);
+                state.fate = scenario.behaviour().fate;
+                state.fate_since = Instant::now();
+                state.served = 0;
+                state.bytes_before = state.counters.bytes;
+            }
             Some(id) => {
                 let id = id.to_ascii_lowercase();
                 if state.by_content.len() < MAX_SCENARIOS || state.by_content.contains_key(&id) {
                     state.by_content.insert(id, scenario);
+                    state.changes += 1;
                 }
             }
         }
+    }
+
+    /// Forgets what was set for a content.
+    pub(crate) fn clear_scenario(&self, content: &str) {
+        let mut state = self.state();
+        if state.by_content.remove(&content.to_ascii_lowercase()).is_some() {
+            state.changes += 1;
+        }
+    }
+
+    /// Whether it has a session of a content, by id or infohash.
+    pub(crate) fn plays(&self, content: &str) -> bool {
+        let is_it = |name: &str| name.eq_ignore_ascii_case(content);
+        self.state().sessions.iter().any(|s| is_it(&s.asked) || is_it(&s.infohash))
     }
 
     /// How the engine as a whole behaves.
@@ -139,18 +207,18 @@ impl Engine {
         let mut state = self.state();
         state.sessions.clear();
         state.known.clear();
-    }
-}
-
-/// The key of a player: MD5 of its address as text when it gave no pid.
-pub(crate) fn player_key(pid: Option<&str>, peer: IpAddr) -> String {
-    match pid {
-        None => md5_hex(peer.to_canonical().to_string()),
-        Some(pid) => md5_hex(format!("player {pid}")),
+        state.memory = Memory::default();
+        state.served = 0;
+        state.bytes_before = state.counters.bytes;
     }
 }
 
 impl State {
+    /// What was set for the engine itself.
+    pub(crate) fn scenario(&self) -> Scenario {
+        self.scenario.unwrap_or_default()
+    }
+
     /// What is played for an id or infohash, and how: what was set for the
     /// content, else what its code says, else what was set for the engine.
     pub(crate) fn wanted(&self, asked: &str, infohash: &str, default_content: Content) -> Wanted {
@@ -163,7 +231,13 @@ impl State {
             .unwrap_or_default();
         let behaviour = scenario.behaviour();
         let content = behaviour.content.or(code.map(|c| c.content())).unwrap_or(default_content);
-        Wanted { asked: asked.to_owned(), infohash: infohash.to_owned(), content, behaviour }
+        Wanted {
+            asked: asked.to_owned(),
+            infohash: infohash.to_owned(),
+            content,
+            behaviour,
+            transcodes: false,
+        }
     }
 
     pub(crate) fn log(&mut self, event: String) {
@@ -213,7 +287,8 @@ impl State {
                 }
             }
         }
-        if self.sessions.iter().any(|s| s.infohash == infohash && s.key != key) {
+        let is_pending = self.pending.iter().any(|(other, by)| other == infohash && by != key);
+        if is_pending || self.sessions.iter().any(|s| s.infohash == infohash && s.key != key) {
             self.counters.misuse.start_while_playing += 1;
         }
     }
@@ -224,19 +299,26 @@ impl State {
         &mut self,
         engine: &Engine,
         wanted: Wanted,
-        key: &str,
+        player: &Player,
+        output: Output,
         now: Instant,
     ) -> Option<&Session> {
         self.sweep(now, &engine.timing);
+        let key = player.key.as_str();
         let same = |s: &Session| s.infohash == wanted.infohash && s.key == key;
         if let Some(at) = self.sessions.iter().position(same) {
             self.sessions[at].last_active = now;
+            self.sessions[at].transcodes = wanted.transcodes;
             return self.sessions.get(at);
         }
         // A player watches one content; 3.2.3 gives a content one player.
         self.end(|s| s.key == key);
-        if engine.profile == Profile::V3_2_3 {
-            self.end(|s| s.infohash == wanted.infohash);
+        if wanted.behaviour.profile.unwrap_or(engine.profile) == Profile::V3_2_3 {
+            self.replace(|s| s.infohash == wanted.infohash);
+        }
+        self.memory.admit(&wanted.infohash, key);
+        if let Some(most) = wanted.behaviour.max_contents {
+            self.make_room(&wanted.infohash, most);
         }
         if self.sessions.len() >= MAX_SESSIONS {
             return None;
@@ -244,9 +326,12 @@ impl State {
         let number = self.next_session;
         self.next_session += 1;
         let random = self.rng.next();
+        let lag = wanted.behaviour.lag.unwrap_or(engine.lag);
         let session = Session {
             number,
-            source: Source::new(wanted.content, &wanted.infohash),
+            content: wanted.content,
+            engine: engine.index,
+            transcodes: wanted.transcodes,
             key: key.to_owned(),
             ticket: format!("0.{:010}", self.rng.below(10_000_000_000)),
             playback_id: forty_hex(&format!("{random:x}")),
@@ -256,16 +341,24 @@ impl State {
             holders: 0,
             has_reader: false,
             reads: 0,
+            reading: None,
+            seek: watch::Sender::new(None),
             stalled: None,
             ended: watch::Sender::new(Ended::Not),
             asked: wanted.asked,
             infohash: wanted.infohash,
+            player: player.name(),
+            output,
+            began: source::now().saturating_sub(lag),
+            reading_since: None,
+            polls: 0,
         };
         self.log(format!(
             "session {number} {} {} {} {}",
             session.infohash, session.key, session.ticket, session.playback_id
         ));
         self.sessions.push(session);
+        self.served += 1;
         let open = u64::try_from(self.sessions.len()).unwrap_or(u64::MAX);
         self.counters.peak_sessions = self.counters.peak_sessions.max(open);
         self.sessions.last()
@@ -285,6 +378,44 @@ impl State {
         for number in ended {
             self.log(format!("end {number}"));
         }
+    }
+
+    /// Ends sessions as [`Self::end`] does, for the sake of another player.
+    pub(crate) fn replace(&mut self, which: impl Fn(&Session) -> bool) {
+        for session in self.sessions.iter().filter(|s| which(s)) {
+            self.memory.replaced(session);
+        }
+        self.end(which);
+    }
+
+    /// A rival takes the session over, one of `infohash`.
+    pub(crate) fn yield_to_rival(&mut self, number: u64, infohash: &str) {
+        self.memory.rival_came(infohash);
+        self.replace(|s| s.number == number);
+    }
+
+    /// Ends the oldest sessions until `infohash` is one of `most` contents.
+    fn make_room(&mut self, infohash: &str, most: u32) {
+        loop {
+            let others: BTreeSet<_> =
+                self.sessions.iter().map(|s| &s.infohash).filter(|i| *i != infohash).collect();
+            let has_room = others.len() < usize::try_from(most).unwrap_or(usize::MAX);
+            let oldest = self.sessions.iter().find(|s| s.infohash != infohash);
+            match oldest.map(|s| s.infohash.clone()) {
+                Some(oldest) if !has_room => self.end(|s| s.infohash == oldest),
+                _ => return,
+            }
+        }
+    }
+
+    /// Whether the catalogue, of this behaviour, fails to find `infohash`.
+    pub(crate) fn is_lost(&mut self, lookup: Lookup, infohash: &str, now: Instant) -> Option<Duration> {
+        let Lookup::Down { after, cured } = lookup else { return None };
+        if self.known.contains_key(infohash) {
+            return None;
+        }
+        let down = self.memory.catalogue_down_for(now);
+        cured.is_none_or(|cured| down < cured).then_some(after)
     }
 
     pub(crate) fn session(&mut self, number: u64) -> Option<&mut Session> {

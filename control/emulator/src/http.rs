@@ -13,6 +13,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use crate::wire::Style;
+
 const MAX_HEAD: usize = 64 * 1024;
 const MAX_BODY: usize = 16 * 1024 * 1024;
 /// Bytes taken of a client that sends while it is being answered.
@@ -24,6 +26,8 @@ const REQUEST_TIME: Duration = Duration::from_secs(60);
 pub(crate) struct Conn {
     stream: Arc<TcpStream>,
     pub(crate) peer: SocketAddr,
+    /// What rewrites its answers.
+    pub(crate) style: Style,
     read: Vec<u8>,
 }
 
@@ -31,6 +35,8 @@ pub(crate) struct Conn {
 #[derive(Debug, Default)]
 pub(crate) struct Request {
     pub(crate) method: String,
+    /// As sent.
+    pub(crate) target: String,
     pub(crate) path: String,
     /// Decoded names and values in order.
     pub(crate) query: Vec<(String, String)>,
@@ -69,6 +75,7 @@ impl Request {
         let headers = lines.filter_map(|l| l.split_once(':'));
         Self {
             method,
+            target: target.to_owned(),
             path: decode(path),
             query: query.split('&').filter(|p| !p.is_empty()).map(pair).collect(),
             headers: headers.map(|(n, v)| (n.trim().to_ascii_lowercase(), v.trim().to_owned())).collect(),
@@ -99,7 +106,7 @@ impl Conn {
     pub(crate) fn new(stream: Arc<TcpStream>, peer: SocketAddr) -> Self {
         // A refused option costs latency only.
         stream.set_nodelay(true).ok();
-        Self { stream, peer, read: Vec::new() }
+        Self { stream, peer, style: Style::default(), read: Vec::new() }
     }
 
     /// The next request, or none when the client has left, is too slow or
@@ -134,6 +141,11 @@ impl Conn {
         request.body = self.read.split_off(body);
         self.read = rest;
         Some(request)
+    }
+
+    /// Whether something of a next request is here.
+    pub(crate) async fn has_more(&mut self) -> bool {
+        !self.read.is_empty() || matches!(timeout(REQUEST_TIME, self.stream.readable()).await, Ok(Ok(())))
     }
 
     async fn fill(&mut self) -> io::Result<usize> {
@@ -245,12 +257,16 @@ pub(crate) fn answer(status: &str, content_type: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Now, as HTTP writes it. Source: RFC 9110 §5.6.7.
 fn date() -> String {
+    date_at(SystemTime::now())
+}
+
+/// A time as HTTP writes it. Source: RFC 9110 §5.6.7.
+pub(crate) fn date_at(time: SystemTime) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let days = seconds / 86_400;
     let (year, month, day) = civil(days);
     let weekday = DAYS[usize::try_from(days % 7).unwrap_or(0)];

@@ -10,42 +10,68 @@
 //! each phase of an engine's work, and the code of a phase looks at its own
 //! choice only. So a new scenario is a row, and at most a new choice.
 //!
+//! What befalls an engine as a whole, its [`Fate`], begins when it is set for the
+//! engine. [`Chaos`] sets scenarios by a plan, for runs of days.
+//!
 //! What is played is a pure function of infohash and time, equal on every
 //! engine, and comes in two kinds ([`Content`]): a real programme for players
 //! and decoders, and a signed broadcast whose every packet [`signed::Verifier`]
-//! can prove to be there, once, in order, and whole.
+//! can prove to be there, once, in order, and whole. A scenario may edit the
+//! programme ([`Edit`]), which the verifier then knows too, or damage it on its
+//! way ([`Damage`]), which the verifier finds; both are the same on every engine,
+//! except where a scenario is about engines that differ (`unmatched`).
 #![forbid(unsafe_code)]
 
 mod behaviour;
 mod catalogue;
+mod chaos;
 mod cli;
 mod clip;
+mod command;
 mod config;
 mod content_id;
 mod control;
 mod counters;
+mod damage;
+mod delivery;
+mod distort;
 mod emulator;
 mod engine;
+mod events;
 mod fleet;
+mod gate;
+mod hls;
 mod http;
+mod life;
+mod memory;
 mod play;
+mod player;
 mod pump;
+mod ready;
 mod rng;
 mod scenario;
 mod serve;
+mod service;
 mod session;
 pub mod signed;
 mod source;
 mod start;
+mod stat;
+mod wire;
 
 pub use behaviour::{
-    Accept, At, BadJson, Behaviour, Body, Cut, Damage, Delivery, Framing, Head, Lookup, Ready, Start,
-    StartAnswer, Stop, Urls,
+    Accept, BadJson, Behaviour, Body, ContentType, Events, Fate, Framing, Head, HlsFault, Lookup, Missing,
+    NotReady, Odd, OddList, Ready, Redirect, Rival, Sequence, Start, StartAnswer, StatFault, StatTypes,
+    Status, Stop, Swarm, Urls, Version, Wire,
 };
+pub use chaos::Chaos;
 pub use cli::cli;
 pub use config::{EmulatorConfig, Profile, Timing};
 pub use content_id::{ContentId, NotCoded, infohash_of};
-pub use counters::{ContentCounters, Counters, Misuse, PathKind};
+pub use counters::{ContentCounters, Counters, Misuse, PathKind, PlayerCounters};
+pub use damage::{Damage, Every, Loss, Timeline};
+pub use delivery::{At, Cut, Delivery, End, Gaps, Leap, Pace};
 pub use emulator::{Emulator, EmulatorError};
 pub use scenario::{Scenario, ScenarioError};
+pub use signed::Edit;
 pub use source::{Content, DefaultContent, broadcast_of};

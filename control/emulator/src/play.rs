@@ -8,13 +8,14 @@ use tokio::{
 };
 
 use crate::{
-    Behaviour,
-    behaviour::{At, Body, Framing, Head},
+    At, Behaviour, Cut, Delivery, End, PlayerCounters,
+    behaviour::{Body, ContentType, Framing, Head},
     engine::Engine,
     http::{Conn, head},
     pump::{Pump, Step},
     serve::Next,
     session::Ended,
+    source::Source,
 };
 
 thread_local! {
@@ -29,8 +30,16 @@ pub(crate) struct Reader<'a> {
     engine: &'a Engine,
     number: u64,
     infohash: String,
+    key: String,
+    player: String,
     behaviour: Behaviour,
+    source: Source,
     pump: Pump,
+    seek: watch::Receiver<Option<(Duration, Instant)>>,
+    /// Of what was set for contents, what it knows of.
+    changes: u64,
+    /// The delivery that was set, from which its own may differ.
+    set: Delivery,
     /// Reads of the session, this one included.
     reads: u32,
 }
@@ -39,24 +48,71 @@ impl<'a> Reader<'a> {
     /// Takes the reader's place of a session, if it is free.
     pub(crate) fn take(engine: &'a Engine, number: u64) -> Option<Self> {
         let mut state = engine.state();
-        let seed = state.rng.next();
+        let (seed, changes) = (state.rng.next(), state.changes);
         let session = state.session(number).filter(|s| !s.has_reader)?;
         session.has_reader = true;
+        session.reading_since.get_or_insert_with(Instant::now);
         session.reads += 1;
+        session.reading = Some(Instant::now());
         let reads = session.reads;
-        let (infohash, behaviour) = (session.infohash.clone(), session.behaviour.clone());
+        let player = session.player.clone();
+        let (infohash, key, source) = (session.infohash.clone(), session.key.clone(), session.source());
+        let mut behaviour = session.behaviour.clone();
+        let set = behaviour.delivery;
+        let mut seek = session.seek.subscribe();
+        let position = *seek.borrow_and_update();
+        if let Some(time) = behaviour.leftovers
+            && state.memory.has_left(&infohash, &key, time, Instant::now())
+        {
+            let left = Duration::from_secs(2) + state.rng.up_to(Duration::from_secs(3));
+            behaviour.delivery.burst = Some(left);
+            let bytes = u32::try_from(source.packets_in(left) * 188).unwrap_or(u32::MAX >> 1);
+            behaviour.delivery.cut = Some(Cut { at: At::Bytes(bytes), end: End::Fin });
+        }
+        if let Some(rival) = behaviour.rival
+            && state.memory.rivals(&infohash) < rival.times
+        {
+            behaviour.delivery.cut = Some(Cut { at: At::Time(rival.after), end: End::Replaced });
+        }
         let burst = behaviour.delivery.burst.unwrap_or(engine.timing.burst);
-        let pump = Pump::new(session.source, &behaviour, engine.lag, burst, seed);
+        let lag = behaviour.lag.unwrap_or(engine.lag);
+        let mut pump = Pump::new(source, &behaviour, lag, burst, seed);
+        if let Some((position, at)) = position {
+            pump.seek(position + at.elapsed(), Duration::ZERO);
+        }
         state.counters.open_readers += 1;
         let mut spare = state.spare;
         state.counters.content(&infohash, &mut spare).open_readers += 1;
         state.log(format!("reader {number} read {reads}"));
-        Some(Self { engine, number, infohash, behaviour, pump, reads })
+        Some(Self {
+            engine,
+            number,
+            infohash,
+            key,
+            player,
+            behaviour,
+            source,
+            pump,
+            seek,
+            changes,
+            set,
+            reads,
+        })
     }
 
     /// Sends the stream until it ends, the client leaves or the session is over.
-    pub(crate) async fn play(mut self, conn: &mut Conn, ended: &mut watch::Receiver<Ended>) -> Next {
-        let patience = self.engine.timing.no_read;
+    /// Of a file, `range` is sent, if there is one.
+    pub(crate) async fn play(
+        mut self,
+        conn: &mut Conn,
+        range: Option<&str>,
+        ended: &mut watch::Receiver<Ended>,
+    ) -> Next {
+        let patience = self.patience();
+        if let Some(length) = self.behaviour.vod {
+            return self.play_file(conn, length, range, ended).await;
+        }
+        self.engine.state().counters.misuse.range += u64::from(range.is_some());
         let is_chunked = matches!(self.behaviour.framing, Framing::Chunked { .. });
         if self.behaviour.head == Head::DoubleStatus {
             let twice = format!("HTTP/1.1 200 OK\r\n{}\r\n", head("500 Internal Server Error"));
@@ -75,15 +131,62 @@ impl<'a> Reader<'a> {
             conn.write_all(text.as_bytes(), patience).await.ok();
             return Next::Close;
         }
-        let next = self.pump_all(conn, ended).await;
-        if next == Next::Close && is_chunked {
-            let end = match self.behaviour.framing {
-                Framing::Chunked { adorned: true, .. } => "0;last\r\nX-Sum: 0\r\nX-End: yes\r\n\r\n",
+        let end = self.pump_all(conn, ended).await;
+        if is_chunked && end != End::Reset {
+            let last = match (end, self.behaviour.framing) {
+                (End::NoLastChunk, _) => "",
+                (End::BadChunk, _) => "zz\r\n",
+                (_, Framing::Chunked { adorned: true, .. }) => "0;last\r\nX-Sum: 0\r\nX-End: yes\r\n\r\n",
                 _ => "0\r\n\r\n",
             };
-            conn.write_all(end.as_bytes(), Duration::from_millis(100)).await.ok();
+            conn.write_all(last.as_bytes(), Duration::from_millis(100)).await.ok();
         }
-        next
+        match end {
+            End::Expired => self.engine.state().end(|s| s.number == self.number),
+            End::Replaced => self.engine.state().yield_to_rival(self.number, &self.infohash),
+            _ => {}
+        }
+        if end == End::Reset { Next::Reset } else { Next::Close }
+    }
+
+    /// Sends a file, or a part of it, as a server of files does.
+    async fn play_file(
+        mut self,
+        conn: &mut Conn,
+        length: Duration,
+        range: Option<&str>,
+        ended: &mut watch::Receiver<Ended>,
+    ) -> Next {
+        let size = self.source.file_bytes(length);
+        let part = range.map(|range| part_of(range, size));
+        let (status, (from, to)) = match part {
+            None => ("200 OK", (0, size)),
+            Some(Some(part)) => ("206 Partial Content", part),
+            Some(None) => {
+                let lines = format!("Content-Range: bytes */{size}\r\nContent-Length: 0\r\n\r\n");
+                let answer = format!("{}{lines}", head("416 Range Not Satisfiable"));
+                conn.write_all(answer.as_bytes(), self.patience()).await.ok();
+                return Next::Close;
+            }
+        };
+        let mut text = head(status);
+        text.push_str("Content-Type: video/mp2t\r\nAccept-Ranges: bytes\r\n");
+        if range.is_some() {
+            text.push_str(&format!("Content-Range: bytes {from}-{}/{size}\r\n", to - 1));
+        }
+        text.push_str(&format!("Content-Length: {}\r\n\r\n", to - from));
+        self.count_playback();
+        if conn.write_all(text.as_bytes(), self.patience()).await.is_err() {
+            return Next::Close;
+        }
+        self.pump = Pump::of_file(self.source, &self.behaviour, self.source.file_start(), from, to);
+        self.pump_all(conn, ended).await;
+        Next::Close
+    }
+
+    /// How long it waits for a client that takes nothing.
+    fn patience(&self) -> Duration {
+        self.behaviour.no_read.unwrap_or(self.engine.timing.no_read)
     }
 
     fn count_playback(&self) {
@@ -91,13 +194,25 @@ impl<'a> Reader<'a> {
         state.counters.playbacks += 1;
         let mut spare = state.spare;
         state.counters.content(&self.infohash, &mut spare).playbacks += 1;
+        let more = PlayerCounters { playbacks: 1, ..Default::default() };
+        state.counters.count_player(&self.infohash, &self.player, more);
     }
 
     async fn send_head(&self, conn: &mut Conn, is_chunked: bool) -> io::Result<()> {
         use std::fmt::Write;
-        let patience = self.engine.timing.no_read;
+        let patience = self.patience();
         let mut text = head("200 OK");
-        text.push_str("Content-Type: video/mp2t\r\n");
+        match self.behaviour.wire.content_type {
+            ContentType::Usual => text.push_str("Content-Type: video/mp2t\r\n"),
+            ContentType::None => {}
+            ContentType::Other(kind) => {
+                // Writing to a string cannot fail.
+                write!(text, "Content-Type: {kind}\r\n").ok();
+            }
+        }
+        if let Framing::Length(length) = self.behaviour.framing {
+            write!(text, "Content-Length: {length}\r\n").ok();
+        }
         if is_chunked {
             text.push_str("Transfer-Encoding: chunked\r\n");
         }
@@ -115,24 +230,35 @@ impl<'a> Reader<'a> {
             _ => {}
         }
         text.push_str("\r\n");
+        let text = conn.style.rewrite(text.as_bytes()).unwrap_or_else(|| text.into_bytes());
         if let Head::Trickle(apart) = self.behaviour.head {
-            for byte in text.as_bytes() {
-                conn.write_all(&[*byte], patience).await?;
+            for byte in text {
+                conn.write_all(&[byte], patience).await?;
                 if !conn.wait(apart).await {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
             }
             return Ok(());
         }
-        conn.write_all(text.as_bytes(), patience).await
+        conn.write_all(&text, patience).await
     }
 
-    async fn pump_all(&mut self, conn: &mut Conn, ended: &mut watch::Receiver<Ended>) -> Next {
-        let began = Instant::now();
+    /// Sends what the pump gives, and says how it ends.
+    async fn pump_all(&mut self, conn: &mut Conn, ended: &mut watch::Receiver<Ended>) -> End {
+        let mut began = Instant::now();
         loop {
             let mut buffer = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
             buffer.clear();
-            let step = self.pump.step(began.elapsed(), &mut buffer);
+            if self.take_up_changes() {
+                began = Instant::now();
+            }
+            if self.seek.has_changed().unwrap_or(false)
+                && let Some((position, _)) = *self.seek.borrow_and_update()
+            {
+                self.pump.seek(position, began.elapsed());
+            }
+            let weather = self.engine.state().weather(self.number, Instant::now());
+            let step = self.pump.step(began.elapsed(), weather, &mut buffer);
             let outcome = match step {
                 Step::Write { payload } => {
                     self.set_stalled(false);
@@ -142,22 +268,47 @@ impl<'a> Reader<'a> {
                     self.set_stalled(stalled);
                     tokio::select! {
                         biased;
-                        _ = ended.changed() => Some(Next::Close),
-                        _ = conn.closed() => Some(Next::Close),
+                        _ = ended.changed() => Some(End::Fin),
+                        _ = conn.closed() => Some(End::Fin),
+                        Ok(()) = self.seek.changed() => {
+                            self.seek.mark_changed();
+                            None
+                        }
                         () = tokio::time::sleep(time) => None,
                     }
                 }
-                Step::End { reset } => Some(if reset { Next::Reset } else { Next::Close }),
+                Step::End(end) => Some(end),
             };
             BUFFERS.with_borrow_mut(|spare| {
                 if spare.len() < SPARE_BUFFERS {
                     spare.push(buffer);
                 }
             });
-            if let Some(next) = outcome {
-                return next;
+            if let Some(end) = outcome {
+                return end;
             }
         }
+    }
+
+    /// Takes up the delivery that was set for the content since the last look,
+    /// as if the head had just been sent; false when it is as it was. A file
+    /// goes on as it began.
+    fn take_up_changes(&mut self) -> bool {
+        let mut state = self.engine.state();
+        if state.changes == std::mem::replace(&mut self.changes, state.changes) {
+            return false;
+        }
+        let delivery = state.set_for_session(self.engine, &self.infohash).delivery;
+        if delivery == std::mem::replace(&mut self.set, delivery) || self.behaviour.vod.is_some() {
+            return false;
+        }
+        if let Some(session) = state.session(self.number) {
+            session.reading = Some(Instant::now());
+        }
+        drop(state);
+        self.behaviour.delivery = delivery;
+        self.pump.take_up(delivery);
+        true
     }
 
     /// Writes one piece; says when that was the last.
@@ -167,30 +318,32 @@ impl<'a> Reader<'a> {
         mut bytes: &[u8],
         payload: u64,
         ended: &mut watch::Receiver<Ended>,
-    ) -> Option<Next> {
+    ) -> Option<End> {
         loop {
             match conn.try_write(bytes) {
                 Ok(n) => bytes = &bytes[n..],
-                Err(_) => return Some(Next::Close),
+                Err(_) => return Some(End::Fin),
             }
             if bytes.is_empty() {
                 break;
             }
+            let _gap = Gap { engine: self.engine, since: Instant::now() };
             tokio::select! {
                 biased;
-                _ = ended.changed() => return Some(Next::Close),
-                can = timeout(self.engine.timing.no_read, conn.writable()) => match can {
+                _ = ended.changed() => return Some(End::Fin),
+                can = timeout(self.patience(), conn.writable()) => match can {
                     Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Some(Next::Close),
+                    Ok(Err(_)) => return Some(End::Fin),
                     Err(_) => {
                         // The engine gives up readers that do not read.
                         self.engine.state().end(|s| s.number == self.number);
-                        return Some(Next::Close);
+                        return Some(End::Fin);
                     }
                 },
             }
         }
         self.engine.state().counters.bytes += payload;
+        self.engine.feel();
         // A fast reader must not keep the other streams waiting.
         tokio::task::yield_now().await;
         None
@@ -206,6 +359,20 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Measures how long a reader takes nothing.
+struct Gap<'a> {
+    engine: &'a Engine,
+    since: Instant,
+}
+
+impl Drop for Gap<'_> {
+    fn drop(&mut self) {
+        let millis = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let longest = &mut self.engine.state().counters.longest_read_gap_ms;
+        *longest = millis.max(*longest);
+    }
+}
+
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         let mut state = self.engine.state();
@@ -215,9 +382,27 @@ impl Drop for Reader<'_> {
         content.open_readers = content.open_readers.saturating_sub(1);
         if let Some(session) = state.session(self.number) {
             session.has_reader = false;
+            session.reading = None;
             session.stalled = None;
         }
+        if self.behaviour.leftovers.is_some() {
+            state.memory.leave(&self.infohash, &self.key, Instant::now());
+        }
     }
+}
+
+/// The first byte of a range and the one after the last, of a file of `size`
+/// bytes, if the range can be had. Source: RFC 9110 §14.1.2.
+fn part_of(range: &str, size: u32) -> Option<(u32, u32)> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    // Beyond the end is as good as the end.
+    let number = |text: &str| Some(u32::try_from(text.parse::<u64>().ok()?).unwrap_or(u32::MAX));
+    let part = match (first.trim(), last.trim()) {
+        ("", count) => (size - number(count)?.min(size), size),
+        (first, "") => (number(first)?, size),
+        (first, last) => (number(first)?, number(last)?.saturating_add(1).min(size)),
+    };
+    (part.0 < part.1).then_some(part)
 }
 
 /// Whether a point of the stream is reached, and how many bytes may go before it.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::{
     Behaviour,
-    behaviour::{Cut, Delivery, Framing},
+    behaviour::Framing,
+    delivery::{Cut, Delivery, End, Pace},
+    life::Weather,
     play::reached,
     rng::Rng,
     source::{self, Source},
@@ -12,12 +14,12 @@ use crate::{
 
 /// Payload of one write.
 const PIECE: u64 = 64 * 1024;
-/// Between the writes of a stream that has caught up.
+/// Between two looks at a stream that is silent.
 const TICK: Duration = Duration::from_millis(100);
-/// Packets between insertions of garbage.
-const GARBAGE_EVERY: u64 = 500 * 188;
 /// Bytes of a packet that a cut inside it still sends.
 const CUT_IN_PACKET: u64 = 100;
+/// Room that is kept for what is left over, in bytes.
+const MAX_SPARE: usize = 4096;
 const ODD_SIZES: [u64; 8] = [1, 7, 187, 189, 1315, 1317, 16_384, 0];
 
 /// What to do next.
@@ -27,31 +29,38 @@ pub(crate) enum Step {
     Write { payload: u64 },
     /// Write nothing for `time`.
     Wait { time: Duration, stalled: bool },
-    /// Close the connection.
-    End { reset: bool },
+    /// End the stream.
+    End(End),
 }
 
 pub(crate) struct Pump {
     source: Source,
     delivery: Delivery,
     framing: Framing,
-    garbage: u32,
+    /// The engine is behind the broadcast by this.
+    engine_lag: Duration,
+    /// The reader is; more, when it asked for what was on the air before.
     lag: Duration,
+    burst: Duration,
     rng: Rng,
-    /// Next byte of the programme.
-    cursor: u64,
-    /// Edge of the programme when the reader came.
+    /// The next packet of the programme.
+    place: u64,
+    /// The first one.
+    first: u64,
+    /// What has been on the air when the reader came, and its place.
+    edge_time: Duration,
     first_edge: u64,
-    /// Where garbage comes next.
-    garbage_at: u64,
-    /// Bytes of body produced so far, the cursor's way and garbage.
+    /// Made and not sent yet: the rest of a packet, mostly.
+    carry: Vec<u8>,
+    /// Bytes of body sent so far.
     produced: u64,
-    began: u64,
     /// All that was due has been sent: a tick has to pass before more is, or a
     /// stream would write packet by packet as they come on the air.
     is_caught_up: bool,
     /// When the stall began.
     stall_began: Option<Duration>,
+    /// When the next silence begins and ends.
+    gap: Option<(Duration, Duration)>,
     pub(crate) is_stalled: bool,
 }
 
@@ -63,35 +72,93 @@ impl Pump {
         burst: Duration,
         seed: u64,
     ) -> Self {
-        let edge = source::now().saturating_sub(lag);
-        let packet = source.position_at(edge.saturating_sub(burst)) / 188;
-        let cursor = packet * 188 + u64::from(behaviour.damage.skip);
-        Self {
-            source,
+        let edge_time = source::now().saturating_sub(lag);
+        let place = source.reader_start(source.place_at(edge_time.saturating_sub(burst)));
+        let first_edge = source.place_at(edge_time).max(place);
+        let mut pump = Self {
             delivery: behaviour.delivery,
             framing: behaviour.framing,
-            garbage: behaviour.damage.garbage,
+            engine_lag: lag,
             lag,
+            burst,
             rng: Rng::new(seed),
-            cursor,
-            first_edge: source.position_at(edge).max(cursor),
-            garbage_at: packet * 188 + GARBAGE_EVERY,
+            place,
+            first: place,
+            edge_time,
+            first_edge,
+            carry: Vec::new(),
             produced: 0,
-            began: cursor,
             is_caught_up: false,
             stall_began: None,
+            gap: None,
             is_stalled: false,
+            source,
+        };
+        pump.skip(behaviour.damage.skip);
+        pump
+    }
+
+    /// The bytes `from..to` of the file that begins at `place`, at line speed.
+    pub(crate) fn of_file(source: Source, behaviour: &Behaviour, place: u64, from: u32, to: u32) -> Self {
+        let mut pump = Self::new(source, behaviour, Duration::ZERO, Duration::ZERO, 0);
+        pump.place = place + u64::from(from) / 188;
+        pump.delivery.pace = Pace::Factor(None);
+        pump.delivery.cut = Some(Cut { at: crate::At::Bytes(to - from), end: End::Fin });
+        pump.skip((from % 188) as u8);
+        pump
+    }
+
+    /// Leaves out the first `bytes` of the next packet.
+    fn skip(&mut self, bytes: u8) {
+        if bytes > 0 {
+            self.source.emit(self.place, self.first, &mut self.carry);
+            self.place += 1;
+            self.carry.drain(..usize::from(bytes).min(self.carry.len()));
         }
     }
 
+    /// Goes on in another way. Bytes and times count from now on, the next step
+    /// being at zero.
+    pub(crate) fn take_up(&mut self, delivery: Delivery) {
+        self.delivery = delivery;
+        self.first_edge = self.place;
+        self.edge_time = source::now().saturating_sub(self.lag);
+        self.produced = 0;
+        self.is_caught_up = false;
+        self.stall_began = None;
+        self.gap = None;
+    }
+
+    /// Goes on with what was on the air at `position`, `elapsed` after the head.
+    pub(crate) fn seek(&mut self, position: Duration, elapsed: Duration) {
+        let now = source::now();
+        // A burst of what follows comes at line speed, as at the beginning.
+        self.lag = self.engine_lag.max(now.saturating_sub(position + self.burst));
+        self.leap_to(self.source.place_at(position));
+        self.delivery.quiet = Duration::ZERO;
+        self.first_edge = self.place;
+        self.edge_time = now.saturating_sub(self.lag).saturating_sub(elapsed);
+        self.is_caught_up = false;
+    }
+
+    /// Goes on at `place` once the packet begun is whole.
+    fn leap_to(&mut self, place: u64) {
+        self.carry.truncate(self.carry.len() % 188);
+        self.place = place;
+    }
+
     /// The next step, `elapsed` after the head was sent.
-    pub(crate) fn step(&mut self, elapsed: Duration, out: &mut Vec<u8>) -> Step {
-        let mut most = PIECE;
+    pub(crate) fn step(&mut self, elapsed: Duration, weather: Weather, out: &mut Vec<u8>) -> Step {
+        // A whole chunk is written at once.
+        let piece = match self.framing {
+            Framing::Chunked { size, .. } => PIECE.max(u64::from(size)),
+            _ => PIECE,
+        };
+        let mut most = piece;
         let mut is_exact = false;
-        let mut tick = TICK;
         if let Some(cut) = self.delivery.cut {
-            match self.cut(cut, elapsed) {
-                0 => return Step::End { reset: cut.reset },
+            match self.left_before(cut, elapsed) {
+                0 => return Step::End(cut.end),
                 left => {
                     is_exact = left <= most;
                     most = most.min(left);
@@ -110,81 +177,157 @@ impl Pump {
                 most = most.min(left);
             }
         }
-        let edge = match self.delivery.trickle {
-            Some((bytes, apart)) => {
-                tick = apart.max(Duration::from_millis(1));
-                let steps = elapsed.as_millis() / tick.as_millis();
-                self.began + u64::try_from(steps).unwrap_or(u64::MAX >> 32) * u64::from(bytes)
-            }
-            None if elapsed < self.delivery.quiet => self.first_edge,
-            None => self.source.position_at(source::now().saturating_sub(self.lag)),
-        };
-        let due = edge.saturating_sub(self.cursor);
-        if std::mem::take(&mut self.is_caught_up) {
-            return Step::Wait { time: tick, stalled: false };
+        if weather.stalled.is_some() {
+            return Step::Wait { time: TICK, stalled: true };
         }
-        most = most.min(due);
-        self.is_caught_up = most == due;
+        if let Some(left) = self.silence(elapsed, weather.rate) {
+            return Step::Wait { time: left.min(TICK), stalled: true };
+        }
+        if std::mem::take(&mut self.is_caught_up) {
+            return Step::Wait { time: self.tick(weather.tick), stalled: false };
+        }
+        let edge = self.edge(elapsed, weather.rate);
+        let due = length(&self.carry).saturating_add(edge.saturating_sub(self.place).saturating_mul(188));
+        if PIECE < piece && !is_exact && due < piece {
+            return Step::Wait { time: self.tick(weather.tick), stalled: false };
+        }
         if self.delivery.odd_writes {
             let size = ODD_SIZES[usize::try_from(self.rng.below(8)).unwrap_or(0)];
             most = most.min(if size == 0 { 1 + self.rng.below(4096) } else { size });
-            self.is_caught_up &= most == due;
-        } else if !is_exact && most == due && self.delivery.trickle.is_none() && most > 188 {
+            is_exact = true;
+        }
+        if let Some((bytes, apart)) = self.delivery.trickle {
+            let steps = elapsed.as_millis() / apart.as_millis().max(1);
+            let allowed = u64::try_from(steps).unwrap_or(u64::MAX >> 32).saturating_mul(bytes.into());
+            most = most.min(allowed.saturating_sub(self.produced));
+            is_exact = true;
+        }
+        let is_silent = self.make(most, edge, out);
+        let made = length(out);
+        let is_trickle = self.delivery.trickle.is_some();
+        self.is_caught_up = is_trickle || (self.place >= edge && made <= most);
+        let payload = if is_exact || made <= 188 || most <= made {
+            made.min(most)
+        } else {
             // Writes have nothing to do with packets.
-            most -= self.rng.below(188);
-        }
-        if self.garbage > 0 {
-            most = most.min(self.garbage_at - self.cursor);
-            self.is_caught_up &= most == due;
-        }
-        if most == 0 {
+            made - self.rng.below(188)
+        };
+        self.carry.extend(out.drain(usize::try_from(payload).unwrap_or(usize::MAX)..));
+        if payload == 0 {
             self.is_caught_up = false;
-            return Step::Wait { time: tick, stalled: false };
+            return Step::Wait { time: self.tick(weather.tick), stalled: is_silent };
         }
-        self.produce(most, out);
-        Step::Write { payload: most }
+        self.produced += payload;
+        self.frame(out);
+        Step::Write { payload }
+    }
+
+    /// Fills `out` up to `most` bytes with what is left over and packets before
+    /// `edge`; true when the source is silent at the edge.
+    fn make(&mut self, most: u64, edge: u64, out: &mut Vec<u8>) -> bool {
+        out.append(&mut self.carry);
+        self.carry.shrink_to(MAX_SPARE);
+        while length(out) < most && self.place < edge {
+            if let Some(after) = self.source.silent_until(self.place) {
+                if edge < after {
+                    return true;
+                }
+                self.place = after;
+                continue;
+            }
+            self.source.emit(self.place, self.first, out);
+            self.place += 1;
+        }
+        false
+    }
+
+    /// The place up to which packets are due, of which `rate` thousandths come;
+    /// the highest where nothing holds a stream back.
+    fn edge(&self, elapsed: Duration, rate: u64) -> u64 {
+        let edge = match self.delivery.pace {
+            _ if self.delivery.trickle.is_some() => u64::MAX,
+            _ if elapsed < self.delivery.quiet => self.first_edge,
+            Pace::Live => self.source.place_at(source::now().saturating_sub(self.lag)),
+            pace => match pace.programme_time(elapsed) {
+                Some(time) => self.source.place_at(self.edge_time + time),
+                None => u64::MAX,
+            },
+        };
+        match (rate, edge) {
+            (1000, _) | (_, u64::MAX) => edge,
+            _ => self.first_edge + edge.saturating_sub(self.first_edge) * rate / 1000,
+        }
+    }
+
+    /// Between the writes of a stream that has caught up; `usual` where no scenario
+    /// says otherwise.
+    fn tick(&mut self, usual: Duration) -> Duration {
+        match (self.delivery.trickle, self.delivery.jitter) {
+            (Some((_, apart)), _) => apart.max(Duration::from_millis(1)),
+            (None, Some(most)) => self.rng.up_to(most).max(Duration::from_millis(1)),
+            (None, None) => usual,
+        }
+    }
+
+    /// What is left of a silence, if there is one now.
+    fn silence(&mut self, elapsed: Duration, rate: u64) -> Option<Duration> {
+        let (first, lasting, range) = match (self.delivery.gaps, self.delivery.leap) {
+            (Some(gaps), _) => (gaps.every, gaps.lasting, (1, 5)),
+            (None, Some(leap)) => (leap.after, leap.lasting, (30, 80)),
+            (None, None) => return None,
+        };
+        let rng = &mut self.rng;
+        let mut length = || {
+            let (least, most) = range;
+            let random = Duration::from_secs(least) + rng.up_to(Duration::from_secs(most - least));
+            lasting.unwrap_or(random)
+        };
+        let (begins, ends) = *self.gap.get_or_insert_with(|| (first, first + length()));
+        if elapsed < begins {
+            return None;
+        }
+        if elapsed < ends {
+            return Some(ends - elapsed);
+        }
+        if let Some(gaps) = self.delivery.gaps {
+            let next = elapsed + gaps.every;
+            self.gap = Some((next, next + length()));
+        } else {
+            self.delivery.leap = None;
+            let edge = self.edge(elapsed, rate).max(self.place);
+            self.leap_to(edge);
+        }
+        None
     }
 
     /// Bytes that may still go before the end.
-    fn cut(&self, cut: Cut, elapsed: Duration) -> u64 {
+    fn left_before(&self, cut: Cut, elapsed: Duration) -> u64 {
         let (is_reached, left) = reached(cut.at, elapsed, self.produced);
-        if !cut.in_packet {
+        if cut.end != End::InPacket {
             return if is_reached { 0 } else { left };
         }
-        let beyond = (self.cursor + 188 - CUT_IN_PACKET) % 188;
-        if is_reached { if beyond == 0 { 0 } else { 188 - beyond } } else { left }
+        if !is_reached {
+            return left;
+        }
+        let sent_of_packet = (188 - length(&self.carry) % 188) % 188;
+        (188 + CUT_IN_PACKET - sent_of_packet) % 188
     }
 
-    fn produce(&mut self, payload: u64, out: &mut Vec<u8>) {
-        let (from, to) = (self.cursor, self.cursor + payload);
-        self.cursor = to;
-        self.produced += payload;
-        match self.framing {
-            Framing::Close => self.source.read(from, to, out),
-            Framing::Chunked { size, adorned } => {
-                let size = u64::from(size);
-                let mut at = from;
-                while at < to {
-                    let end = to.min(at + size);
-                    let extension = if adorned { ";name=\"a;b\";flag" } else { "" };
-                    out.extend_from_slice(format!("{:x}{extension}\r\n", end - at).as_bytes());
-                    self.source.read(at, end, out);
-                    out.extend_from_slice(b"\r\n");
-                    at = end;
-                }
-            }
-        }
-        if self.garbage > 0 && self.cursor == self.garbage_at {
-            self.garbage_at += GARBAGE_EVERY;
-            self.produced += u64::from(self.garbage);
-            for _ in 0..self.garbage {
-                let random = self.rng.next();
-                // Every eighth looks like the beginning of a packet.
-                let byte = if random & 0x700 == 0 { 0x47 } else { (random & 0xff) as u8 };
-                out.push(byte);
-            }
+    /// Puts the payload in `out` into its frame.
+    fn frame(&self, out: &mut Vec<u8>) {
+        let Framing::Chunked { size, adorned } = self.framing else { return };
+        let payload = std::mem::take(out);
+        for chunk in payload.chunks(usize::try_from(size).unwrap_or(usize::MAX)) {
+            let extension = if adorned { ";name=\"a;b\";flag" } else { "" };
+            out.extend_from_slice(format!("{:x}{extension}\r\n", chunk.len()).as_bytes());
+            out.extend_from_slice(chunk);
+            out.extend_from_slice(b"\r\n");
         }
     }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -194,16 +337,18 @@ mod tests {
 
     #[test]
     fn a_stream_that_has_caught_up_writes_once_in_a_tick() {
-        let source = Source::new(Content::Signed { bitrate_bps: 1_000_000_000 }, "");
+        let content = Content::Signed { bitrate_bps: 1_000_000_000 };
+        let source = Source::new(content, "", &Behaviour::default(), 0);
         let mut pump = Pump::new(source, &Behaviour::default(), Duration::ZERO, Duration::ZERO, 1);
+        let weather = Weather { stalled: None, tick: TICK, rate: 1000 };
         let mut out = Vec::new();
         let mut last = Step::Wait { time: TICK, stalled: false };
         for _ in 0..1000 {
             // More packets have come on the air at every step: 1.5 µs each.
-            let edge = source.position_at(source::now());
-            while source.position_at(source::now()) < edge + 4 * 188 {}
+            let edge = source.place_at(source::now());
+            while source.place_at(source::now()) < edge + 4 {}
             out.clear();
-            let step = pump.step(Duration::ZERO, &mut out);
+            let step = pump.step(Duration::ZERO, weather, &mut out);
             // A piece that is full does not catch up.
             if matches!(last, Step::Write { payload } if payload < PIECE) {
                 assert!(matches!(step, Step::Wait { .. }), "{last:?}, then {step:?}");

@@ -5,9 +5,8 @@ use std::{fmt, str::FromStr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Behaviour, Content,
-    behaviour::{At, BadJson},
-    catalogue::{CATALOGUE, Row},
+    At, BadJson, Behaviour, Content,
+    catalogue::{HEALTHY, Row, row_named, row_of, rows},
 };
 
 /// One scenario: a row of the catalogue with its two parameters. As text it is
@@ -15,7 +14,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Scenario {
-    row: u8,
+    number: u8,
     parameters: [u32; 2],
 }
 
@@ -26,6 +25,10 @@ pub(crate) enum Parameter {
     Time,
     /// A count, or bytes.
     Count,
+    /// Bit/s; as text `4000000`, or `vbr` for zero.
+    Rate,
+    /// Thousandths; as text `0.7`, or `unlimited` for zero.
+    Factor,
     /// Milliseconds with the top bit set, or bytes; as text `3s` or `1000b`.
     At,
     /// Place in a list of names.
@@ -47,9 +50,27 @@ impl Parameters {
         Duration::from_millis(u64::from(self.0[i]))
     }
 
+    /// The signed broadcast at this rate.
+    pub(crate) fn content(self, i: usize) -> Content {
+        match self.0[i] {
+            0 => Content::Varying,
+            bitrate_bps => Content::Signed { bitrate_bps },
+        }
+    }
+
     /// The time, or none when it is zero.
     pub(crate) fn time_if_any(self, i: usize) -> Option<Duration> {
         (self.0[i] != 0).then(|| self.time(i))
+    }
+
+    /// The time, or so many seconds when it is zero.
+    pub(crate) fn time_or(self, i: usize, seconds: u64) -> Duration {
+        self.time_if_any(i).unwrap_or(Duration::from_secs(seconds))
+    }
+
+    /// The count, or another when it is zero.
+    pub(crate) fn count_or(self, i: usize, other: u32) -> u32 {
+        if self.0[i] == 0 { other } else { self.0[i] }
     }
 
     pub(crate) fn at(self, i: usize) -> At {
@@ -57,6 +78,11 @@ impl Parameters {
             0 => At::Bytes(self.0[i]),
             _ => At::Time(Duration::from_millis(u64::from(self.0[i] & !AT_IS_TIME))),
         }
+    }
+
+    /// The point, or so many seconds after the head when it is zero.
+    pub(crate) fn at_or(self, i: usize, seconds: u64) -> At {
+        if self.0[i] == 0 { At::Time(Duration::from_secs(seconds)) } else { self.at(i) }
     }
 
     pub(crate) fn choice<T: Copy>(self, i: usize, all: &[T]) -> T {
@@ -166,22 +192,22 @@ scenarios! {
 
 impl Scenario {
     fn named(name: &str, parameters: &[u32]) -> Self {
-        let row = CATALOGUE.iter().zip(0u8..).find(|(row, _)| row.name == name).map(|(_, i)| i);
+        let row = row_named(name);
         debug_assert!(row.is_some(), "{name} is not in the catalogue");
         let parameter = |i: usize| parameters.get(i).copied().unwrap_or(0);
-        Self { row: row.unwrap_or(0), parameters: [parameter(0), parameter(1)] }
+        Self { number: row.map_or(0, |row| row.number), parameters: [parameter(0), parameter(1)] }
     }
 
     /// The scenario with this number in a content id, if there is one.
     #[must_use]
     pub fn from_code(number: u8, parameters: [u32; 2]) -> Option<Self> {
-        (usize::from(number) < CATALOGUE.len()).then_some(Self { row: number, parameters })
+        row_of(number).map(|_| Self { number, parameters })
     }
 
     /// Its number and parameters in a content id.
     #[must_use]
     pub fn code(&self) -> (u8, [u32; 2]) {
-        (self.row, self.parameters)
+        (self.number, self.parameters)
     }
 
     /// Its name.
@@ -204,15 +230,18 @@ impl Scenario {
 
     /// Every scenario, as text with parameter kinds, in the order of numbers.
     pub fn catalogue() -> impl Iterator<Item = String> {
-        CATALOGUE.iter().map(|row| {
-            let kinds: Vec<_> = row.parameters.iter().map(Parameter::describe).collect();
-            if kinds.is_empty() { row.name.to_owned() } else { format!("{}({})", row.name, kinds.join(",")) }
-        })
+        rows().map(describe)
     }
 
     fn row(&self) -> &'static Row {
-        CATALOGUE.get(usize::from(self.row)).unwrap_or(&CATALOGUE[0])
+        row_of(self.number).unwrap_or(HEALTHY)
     }
+}
+
+/// A row's name, with the kinds of its parameters.
+fn describe(row: &Row) -> String {
+    let kinds: Vec<_> = row.parameters.iter().map(Parameter::describe).collect();
+    if kinds.is_empty() { row.name.to_owned() } else { format!("{}({})", row.name, kinds.join(",")) }
 }
 
 impl Parameter {
@@ -220,6 +249,8 @@ impl Parameter {
         match self {
             Self::Time => "time".to_owned(),
             Self::Count => "count".to_owned(),
+            Self::Rate => "bit/s or vbr".to_owned(),
+            Self::Factor => "factor".to_owned(),
             Self::At => "bytes or time".to_owned(),
             Self::Choice(names) => names.join("|"),
         }
@@ -228,7 +259,10 @@ impl Parameter {
     fn show(&self, value: u32) -> String {
         match self {
             Self::Time => format!("{value}ms"),
-            Self::Count => value.to_string(),
+            Self::Rate if value == 0 => "vbr".to_owned(),
+            Self::Count | Self::Rate => value.to_string(),
+            Self::Factor if value == 0 => "unlimited".to_owned(),
+            Self::Factor => format!("{}.{:03}", value / 1000, value % 1000),
             Self::At if value & AT_IS_TIME == 0 => format!("{value}b"),
             Self::At => format!("{}ms", value & !AT_IS_TIME),
             Self::Choice(names) => {
@@ -241,7 +275,10 @@ impl Parameter {
     fn read(&self, text: &str) -> Option<u32> {
         match self {
             Self::Time => read_time(text),
-            Self::Count => text.parse().ok(),
+            Self::Rate if text == "vbr" => Some(0),
+            Self::Count | Self::Rate => text.parse().ok(),
+            Self::Factor if text == "unlimited" => Some(0),
+            Self::Factor => read_factor(text),
             Self::At => match text.strip_suffix('b') {
                 Some(bytes) => bytes.parse().ok().filter(|n| n & AT_IS_TIME == 0),
                 None => read_time(text).filter(|n| n & AT_IS_TIME == 0).map(|n| n | AT_IS_TIME),
@@ -256,6 +293,16 @@ fn read_time(text: &str) -> Option<u32> {
         Some(millis) => millis.parse().ok(),
         None => text.strip_suffix('s')?.parse::<u32>().ok()?.checked_mul(1000),
     }
+}
+
+/// Thousandths in a decimal number; further digits are refused.
+fn read_factor(text: &str) -> Option<u32> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    if 3 < part.len() || !part.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let part: u32 = format!("{part:0<3}").parse().ok()?;
+    whole.parse::<u32>().ok()?.checked_mul(1000)?.checked_add(part)
 }
 
 impl fmt::Display for Scenario {
@@ -292,17 +339,16 @@ impl FromStr for Scenario {
             Some((name, given)) => (name, given),
             None => (text, ""),
         };
-        let found = CATALOGUE.iter().zip(0u8..).find(|(row, _)| row.name == name);
-        let (row, number) = found.ok_or_else(|| ScenarioError::Unknown(name.to_owned()))?;
+        let row = row_named(name).ok_or_else(|| ScenarioError::Unknown(name.to_owned()))?;
         let mut parameters = [0; 2];
         for (i, part) in given.split(',').map(str::trim).filter(|p| !p.is_empty()).enumerate() {
             let value = row.parameters.get(i).and_then(|kind| kind.read(part));
             parameters[i.min(1)] = value.ok_or_else(|| ScenarioError::Parameter {
-                scenario: Self::catalogue().nth(usize::from(number)).unwrap_or_default(),
+                scenario: describe(row),
                 given: given.to_owned(),
             })?;
         }
-        Ok(Self { row: number, parameters })
+        Ok(Self { number: row.number, parameters })
     }
 }
 

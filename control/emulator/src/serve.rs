@@ -5,24 +5,28 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpStream,
-    sync::watch,
     time::{Instant, timeout},
 };
 
 use crate::{
     Behaviour, PathKind, Profile,
-    behaviour::{Accept, Ready, Stop, Urls},
+    behaviour::{Accept, StatFault, Urls},
+    command,
+    distort::{Asked, distort},
     engine::Engine,
+    events,
+    gate::{Thread, gate},
+    hls,
     http::{Conn, Request, answer, close_resets, head},
     play,
-    session::{Ended, Session},
-    start,
+    ready::{Ready, hold_until, until_ready},
+    service,
+    session::{Output, Session},
+    start, wire,
 };
 
-/// A client that still waits for a redirect's end after this reads its body.
-const REDIRECT_PATIENCE: Duration = Duration::from_secs(2);
 /// For a client to close after our FIN.
-const LINGER: Duration = Duration::from_secs(5);
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// What becomes of a connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +62,24 @@ pub(crate) async fn connection(engine: Arc<Engine>, stream: TcpStream, peer: std
 
 async fn serve(engine: &Engine, mut conn: Conn) -> Next {
     match engine.behaviour().accept {
-        Accept::Serve | Accept::Hang => {}
+        Accept::Serve | Accept::Hang | Accept::Backlog => {}
         Accept::Refuse | Accept::Reset => return Next::Reset,
     }
-    while let Some(request) = conn.request().await {
-        match respond(engine, &mut conn, &request).await {
-            Next::Again => {}
-            Next::Close => {
+    let Some(_thread) = Thread::take(engine, &mut conn).await else { return Next::Close };
+    let mut answered = false;
+    loop {
+        if answered && engine.behaviour().wire.closes_idle {
+            conn.has_more().await;
+            conn.finish();
+            // What came is not read, so that RST follows FIN.
+            return Next::Close;
+        }
+        let Some(request) = conn.request().await else { return Next::Close };
+        let next = respond(engine, &mut conn, &request).await;
+        answered = true;
+        match next {
+            Next::Again if !conn.style.closes() => {}
+            Next::Again | Next::Close => {
                 conn.finish();
                 // Whoever does not close in time is closed.
                 timeout(LINGER, conn.closed()).await.ok();
@@ -73,7 +88,6 @@ async fn serve(engine: &Engine, mut conn: Conn) -> Next {
             Next::Reset => return Next::Reset,
         }
     }
-    Next::Close
 }
 
 fn path_kind(path: &str) -> PathKind {
@@ -86,6 +100,9 @@ fn path_kind(path: &str) -> PathKind {
         _ if path.starts_with("/content/") => PathKind::Content,
         _ if path.starts_with("/ace/stat/") => PathKind::Stat,
         _ if path.starts_with("/ace/cmd/") => PathKind::Command,
+        _ if path.starts_with("/ace/event/") => PathKind::Event,
+        _ if path.starts_with("/ace/m/") || path.starts_with("/hls/m/") => PathKind::Playlist,
+        _ if path.starts_with("/ace/c/") || path.starts_with("/hls/c/") => PathKind::Segment,
         _ => PathKind::Other,
     }
 }
@@ -93,26 +110,28 @@ fn path_kind(path: &str) -> PathKind {
 async fn respond(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
     let kind = path_kind(&request.path);
     count(engine, request, kind);
+    // Second and third part of the path, after `/ace/stat` and its like.
+    let at = if kind == PathKind::Content { 1 } else { 2 };
+    let mut parts = request.path.split('/').skip(1 + at);
+    let (infohash, key) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
     let behaviour = engine.behaviour();
-    if behaviour.accept == Accept::Hang {
-        conn.closed().await;
-        return Next::Close;
+    let playing = engine.state().set_for_session(engine, infohash);
+    if let Some(next) = gate(engine, conn, kind, &behaviour, &playing).await {
+        return next;
     }
-    if behaviour.all_500 {
-        return internal_error(engine, conn).await;
-    }
-    let mut parts =
-        request.path.split('/').skip_while(|p| *p != "r" && *p != "content" && *p != "stat" && *p != "cmd");
-    let (_, infohash, key) = (parts.next(), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
     match kind {
-        PathKind::Getstream => start::start(engine, conn, request).await,
+        PathKind::Getstream => start::start(engine, conn, request, Output::Ts).await,
+        PathKind::Manifest => start::start(engine, conn, request, Output::Hls).await,
         PathKind::Read => read(engine, conn, request, infohash, key).await,
-        PathKind::Content => content(engine, conn, infohash, key).await,
+        PathKind::Content => content(engine, conn, request, infohash, key).await,
         PathKind::Stat => stat(engine, conn, request, infohash, key).await,
-        PathKind::Command => command(engine, conn, request, infohash, key).await,
-        PathKind::Service => service(engine, conn, request).await,
-        PathKind::ServerApi => server_api(engine, conn, request).await,
-        PathKind::Manifest | PathKind::Other => {
+        PathKind::Command => command::command(engine, conn, request, infohash, key).await,
+        PathKind::Event => events::poll(engine, conn, infohash, key).await,
+        PathKind::Playlist => hls::playlist(engine, conn, request, infohash, key).await,
+        PathKind::Segment => hls::segment(engine, conn, request, infohash).await,
+        PathKind::Service => service::service(engine, conn, request).await,
+        PathKind::ServerApi => service::server_api(engine, conn, request).await,
+        PathKind::Other => {
             let text = "Internal Server Error, couldn't find resource";
             send(engine, conn, &answer("500 Internal Server Error", "text/plain", text)).await
         }
@@ -124,13 +143,15 @@ fn count(engine: &Engine, request: &Request, kind: PathKind) {
     *state.counters.requests.entry(kind).or_default() += 1;
     let misuse = &mut state.counters.misuse;
     misuse.head += u64::from(request.method == "HEAD");
-    misuse.range += u64::from(request.header("range").is_some());
+    // Of a file a range may be had, which is known only when it is found.
+    misuse.range += u64::from(request.header("range").is_some() && kind != PathKind::Content);
     let encodings = request.header("accept-encoding").unwrap_or("").to_ascii_lowercase();
     misuse.gzip += u64::from(encodings.contains("gzip"));
 }
 
 pub(crate) async fn send(engine: &Engine, conn: &Conn, bytes: &[u8]) -> Next {
-    match conn.write_all(bytes, engine.timing.no_read).await {
+    let rewritten = conn.style.rewrite(bytes);
+    match conn.write_all(rewritten.as_deref().unwrap_or(bytes), engine.timing.no_read).await {
         Ok(()) => Next::Again,
         Err(_) => Next::Close,
     }
@@ -148,6 +169,10 @@ pub(crate) async fn internal_error(engine: &Engine, conn: &Conn) -> Next {
     plain_500(engine, conn, "Internal Server Error").await
 }
 
+pub(crate) async fn forbidden(engine: &Engine, conn: &Conn) -> Next {
+    send(engine, conn, &answer("403 Forbidden", "text/plain", "Forbidden")).await
+}
+
 /// Scheme and authority that URLs in answers begin with.
 pub(crate) fn origin(conn: &Conn, request: &Request, behaviour: &Behaviour) -> String {
     match behaviour.urls {
@@ -158,39 +183,6 @@ pub(crate) fn origin(conn: &Conn, request: &Request, behaviour: &Behaviour) -> S
             (None, None) => "http://127.0.0.1:6878".to_owned(),
         },
     }
-}
-
-/// Sends a redirect the way the engine does: the body is announced by no
-/// length and comes a little after the head, so that a client that reads it
-/// can be told from one that hangs up.
-pub(crate) async fn redirect(engine: &Engine, conn: &mut Conn, to: &str, held: bool) -> Next {
-    let lines = format!("{}Location: {to}\r\nAccess-Control-Allow-Origin: *\r\n\r\n", head("302 Found"));
-    if send(engine, conn, lines.as_bytes()).await == Next::Close {
-        return Next::Close;
-    }
-    let pause = engine.timing.redirect_body;
-    let waits = if held {
-        let patience = REDIRECT_PATIENCE.min(engine.timing.redirect_hold);
-        conn.wait(patience).await
-    } else {
-        if !conn.wait(pause).await {
-            return Next::Close;
-        }
-        send(engine, conn, format!("Redirect to {to}").as_bytes()).await;
-        if !conn.wait(4 * pause).await {
-            return Next::Close;
-        }
-        conn.finish();
-        // A client that closes with our bytes unread sends RST.
-        timeout(LINGER, conn.closed()).await == Ok(true)
-    };
-    if waits {
-        engine.state().counters.misuse.read_3xx_body += 1;
-    }
-    if held && waits {
-        conn.wait(engine.timing.redirect_hold.saturating_sub(REDIRECT_PATIENCE)).await;
-    }
-    Next::Close
 }
 
 /// Keeps a session from expiring while a request for it is served.
@@ -215,66 +207,61 @@ impl Drop for Hold<'_> {
     }
 }
 
-/// Holds until `ready`; false when the client left or the session ended.
-async fn hold_until(conn: &mut Conn, ready: Option<Instant>, ended: &mut watch::Receiver<Ended>) -> bool {
-    let ready = async {
-        match ready {
-            Some(ready) => tokio::time::sleep_until(ready).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        _ = ended.changed() => false,
-        _ = conn.closed() => false,
-        () = ready => true,
+/// The session plays in the other format.
+pub(crate) async fn other_output(engine: &Engine, conn: &Conn, behaviour: &Behaviour) -> Next {
+    match behaviour.profile.unwrap_or(engine.profile) {
+        Profile::V3_2_3 => forbidden(engine, conn).await,
+        Profile::V3_2_11 => internal_error(engine, conn).await,
+    }
+}
+
+/// There is no such session, or no longer.
+pub(crate) async fn gone(engine: &Engine, conn: &Conn, infohash: &str, key: &str) -> Next {
+    let is_replaced = engine.state().memory.is_replaced(infohash, key);
+    match is_replaced {
+        true => forbidden(engine, conn).await,
+        false => plain_500(engine, conn, "download not found").await,
     }
 }
 
 async fn read(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &str, key: &str) -> Next {
     let now = Instant::now();
-    let found = engine.state().find(engine, now, |s| s.infohash == infohash && s.key == key).map(|s| {
-        (
-            Hold::new(engine, s),
-            s.behaviour.clone(),
-            s.ready_at(&engine.timing),
-            s.started,
-            s.ticket.clone(),
-            s.ended.subscribe(),
-        )
-    });
-    let Some((_hold, behaviour, ready, started, ticket, mut ended)) = found else {
-        return plain_500(engine, conn, "download not found").await;
+    let found = engine
+        .state()
+        .find(engine, now, |s| s.infohash == infohash && s.key == key)
+        .map(|s| (Hold::new(engine, s), s.output, s.ticket.clone(), Ready::of(s, &engine.timing)));
+    let Some((_hold, output, ticket, ready)) = found else {
+        return gone(engine, conn, infohash, key).await;
     };
-    match behaviour.ready {
-        Ready::ErrorsFor(time) if now < started + time => {
-            let seconds = (now - started).as_secs();
-            let text = if seconds.is_multiple_of(2) { "start timeout" } else { "download not found" };
-            return plain_500(engine, conn, text).await;
-        }
-        Ready::FailsAfter(time) => {
-            if hold_until(conn, Some(started + time), &mut ended).await {
-                return plain_500(engine, conn, "failed to start").await;
-            }
-            return Next::Close;
-        }
-        _ => {}
+    let behaviour = ready.behaviour.clone();
+    if output != Output::Ts {
+        return other_output(engine, conn, &behaviour).await;
     }
-    if !hold_until(conn, ready, &mut ended).await {
-        return Next::Close;
+    // A playlist is to be had all the same.
+    if behaviour.encrypted {
+        return internal_error(engine, conn).await;
     }
-    let to = format!("{}/content/{infohash}/{ticket}", origin(conn, request, &behaviour));
-    redirect(engine, conn, &to, behaviour.redirect_held).await
+    if let Some(next) = until_ready(engine, conn, ready).await {
+        return next;
+    }
+    let to = format!("/content/{infohash}/{ticket}");
+    wire::redirect(engine, conn, request, &behaviour, &to).await
 }
 
-async fn content(engine: &Engine, conn: &mut Conn, infohash: &str, ticket: &str) -> Next {
+async fn content(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &str, ticket: &str) -> Next {
     let found = engine
         .state()
         .find(engine, Instant::now(), |s| s.infohash == infohash && s.ticket == ticket)
-        .map(|s| (Hold::new(engine, s), s.number, s.ready_at(&engine.timing), s.ended.subscribe()));
-    let Some((_hold, number, ready, mut ended)) = found else {
+        .map(|s| {
+            let is_encrypted = s.behaviour.encrypted;
+            (Hold::new(engine, s), s.number, is_encrypted, s.ready_at(&engine.timing), s.ended.subscribe())
+        });
+    let Some((_hold, number, is_encrypted, ready, mut ended)) = found else {
         return plain_500(engine, conn, "download not found").await;
     };
+    if is_encrypted {
+        return internal_error(engine, conn).await;
+    }
     if !hold_until(conn, ready, &mut ended).await {
         return Next::Close;
     }
@@ -284,103 +271,43 @@ async fn content(engine: &Engine, conn: &mut Conn, infohash: &str, ticket: &str)
         send(engine, conn, twice.as_bytes()).await;
         return Next::Close;
     };
-    reader.play(conn, &mut ended).await
+    reader.play(conn, request.header("range"), &mut ended).await
 }
 
-async fn stat(engine: &Engine, conn: &Conn, request: &Request, infohash: &str, key: &str) -> Next {
+async fn stat(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &str, key: &str) -> Next {
+    let clock_ahead = engine.behaviour().wire.clock_ahead;
     let now = Instant::now();
-    let value = {
+    let told = {
         let mut state = engine.state();
         let newest =
             state.sessions.iter().rev().find(|s| s.infohash == infohash).map(|s| s.playback_id.clone());
-        let session = state.find(engine, now, |s| s.infohash == infohash && s.key == key);
+        let session = state.find(engine, now, |s| s.infohash == infohash && s.key == key && s.is_known(now));
         session.map(|s| {
-            if request.parameter("skip_player_activity") != Some("1") {
+            if request.parameter("skip_player_activity") != Some("1") && s.lives_by_stat() {
                 s.last_active = now;
             }
-            let id = newest.filter(|_| engine.profile == Profile::V3_2_11);
+            let profile = s.behaviour.profile.unwrap_or(engine.profile);
+            let id = newest.filter(|_| profile == Profile::V3_2_11);
             let id = id.unwrap_or_else(|| s.playback_id.clone());
-            json!({"response": s.stat(now, &engine.timing, &id), "error": null})
+            let mut stat = s.stat(now, engine, &id);
+            let fault = s.behaviour.stat;
+            distort(&mut stat, fault, Asked { age: now - s.started, clock_ahead });
+            (fault, json!({"response": stat, "error": null}))
         })
     };
-    send_json(engine, conn, &value.unwrap_or_else(unknown_session)).await
-}
-
-fn unknown_session() -> Value {
-    json!({"response": null, "error": "unknown playback session id"})
-}
-
-async fn command(engine: &Engine, conn: &mut Conn, request: &Request, infohash: &str, key: &str) -> Next {
-    let is_it = |s: &Session| s.infohash == infohash && s.key == key;
-    let found = engine.state().find(engine, Instant::now(), is_it).map(|s| s.behaviour.stop);
-    let method = request.parameter("method").unwrap_or("");
-    let Some(stop) = found else {
-        return send_json(engine, conn, &unknown_session()).await;
-    };
-    if method != "stop" {
-        return send_json(engine, conn, &json!({"response": "ok", "error": null})).await;
-    }
-    {
-        let mut state = engine.state();
-        state.counters.stops += 1;
-        let mut spare = state.spare;
-        state.counters.content(infohash, &mut spare).stops += 1;
-        state.log(format!("stop {infohash} {key}"));
-    }
-    let delay = match stop {
-        Stop::Usual => engine.timing.stop,
-        Stop::Hang(delay) => delay,
-        Stop::Error => return internal_error(engine, conn).await,
-    };
-    conn.wait(delay).await;
-    match engine.profile {
-        Profile::V3_2_3 => engine.state().end(is_it),
-        Profile::V3_2_11 => engine.state().end(|s| s.infohash == infohash),
-    }
-    send_json(engine, conn, &json!({"response": "ok", "error": null})).await
-}
-
-fn version(engine: &Engine) -> Value {
-    json!({"code": engine.profile.code(), "platform": "linux", "version": engine.profile.version()})
-}
-
-async fn service(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
-    conn.wait(engine.timing.api).await;
-    let value = match request.parameter("method") {
-        Some("get_version") => {
-            let mut result = version(engine);
-            result["websocket_port"] = json!(45_123);
-            json!({"result": result, "error": null})
+    let (fault, value) = told.unwrap_or_else(|| (StatFault::None, unknown_session()));
+    match fault {
+        StatFault::Hang => {
+            conn.closed().await;
+            return Next::Close;
         }
-        _ => json!({"result": null, "error": "access denied"}),
-    };
-    match request.parameter("callback") {
-        Some(call) if request.parameter("format") == Some("jsonp") => {
-            let text = format!("{call}({value});");
-            send(engine, conn, &answer("200 OK", "text/javascript", &text)).await
-        }
-        _ => send_json(engine, conn, &value).await,
+        StatFault::Error => return internal_error(engine, conn).await,
+        StatFault::Slow(time) if !conn.wait(time).await => return Next::Close,
+        _ => {}
     }
-}
-
-async fn server_api(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
-    conn.wait(engine.timing.api).await;
-    let result = match request.parameter("method") {
-        Some("get_media_files") => start::media_files(engine, conn, request).await,
-        Some("get_status") => Ok(json!({"playlist_loaded": true, "version": version(engine)})),
-        Some("get_network_connection_status") => Ok(json!({"connected": true})),
-        Some("get_api_access_token") if conn.peer.ip().is_loopback() => {
-            Ok(json!({"token": crate::rng::forty_hex("token").repeat(2)[..64]}))
-        }
-        Some(_) => Err("unknown method"),
-        None => Err("unknown protocol"),
-    };
-    let is_v3 = request.parameter("api_version") == Some("3");
-    let value = match result {
-        Ok(result) if is_v3 => json!({"result": result}),
-        Ok(result) => json!({"result": result, "error": null}),
-        Err(text) if is_v3 => json!({"error": {"message": text, "code": 0}}),
-        Err(text) => json!({"result": null, "error": text}),
-    };
     send_json(engine, conn, &value).await
+}
+
+pub(crate) fn unknown_session() -> Value {
+    json!({"response": null, "error": "unknown playback session id"})
 }

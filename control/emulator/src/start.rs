@@ -1,18 +1,22 @@
 //! The start call: which content is meant, and what it is answered.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    BadJson, Behaviour,
+    BadJson, Behaviour, PlayerCounters,
     behaviour::{Accept, Lookup, StartAnswer},
-    engine::{Engine, player_key},
+    engine::Engine,
     http::{Conn, Request, answer},
     infohash_of,
+    life::StartFate,
+    player::Player,
     rng::forty_hex,
-    serve::{Next, internal_error, origin, plain_500, redirect, send, send_json},
+    serve::{Next, internal_error, origin, plain_500, send, send_json},
+    session::Output,
+    wire::{Style, redirect},
 };
 
 /// How a content was named. The order is that in which selectors count.
@@ -58,35 +62,49 @@ fn selected(request: &Request) -> Option<(Selector, String, Option<String>)> {
     Some((selector, value, infohash))
 }
 
-pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request) -> Next {
+pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request, output: Output) -> Next {
     let Some((selector, value, infohash)) = selected(request) else {
         return internal_error(engine, conn).await;
     };
     let is_json = request.parameter("format") == Some("json");
     let pid = request.parameter("pid").or_else(|| request.parameter("sid"));
-    let player = Player { pid, peer: conn.peer.ip() };
+    let player = Player::new(pid, conn.peer.ip());
     let Some(infohash) = infohash else {
-        conn.wait(engine.timing.start_failure).await;
+        conn.wait(engine.slowed(engine.timing.start_failure)).await;
         return refuse(engine, conn, is_json, "failed to load content", None).await;
     };
-    let (behaviour, delay) = begin(engine, &player, selector, &value, &infohash);
+    let Plan { behaviour, delay, starts, is_lost } = begin(engine, &player, selector, &value, &infohash);
+    let _pending = Pending::new(engine, &infohash, &player.key);
+    let fate = engine.state().start_fate(Instant::now(), &engine.timing);
+    let luck = engine.state().luck(behaviour.wire.error_percent);
+    conn.style = Style::of(engine.behaviour().wire, behaviour.wire);
     match behaviour.accept {
         Accept::Serve => {}
         Accept::Refuse | Accept::Reset => return Next::Reset,
-        Accept::Hang => return hang(conn).await,
+        Accept::Hang | Accept::Backlog => return hang(conn).await,
     }
-    if behaviour.all_500 {
+    if behaviour.all_500 || !luck || fate == StartFate::Error {
         return internal_error(engine, conn).await;
     }
-    if behaviour.start.answer == StartAnswer::Hang {
+    if let StartFate::Fails(after) = fate {
+        return match conn.wait(after).await {
+            true => refuse(engine, conn, is_json, "failed to load content", None).await,
+            false => Next::Close,
+        };
+    }
+    if behaviour.start.answer == StartAnswer::Hang || behaviour.wire.api_hangs {
         return hang(conn).await;
     }
-    if !conn.wait(delay).await {
+    if behaviour.start.outlives_client {
+        tokio::time::sleep(delay).await;
+    } else if !conn.wait(delay).await {
         return Next::Close;
     }
-    let not_found = behaviour.lookup == Lookup::OnlyInfohash
-        && selector == Selector::ContentId
-        && !engine.state().is_fresh(&infohash, Instant::now());
+    let not_found = is_lost
+        || behaviour.lookup == Lookup::OnlyInfohash
+            && selector == Selector::ContentId
+            && !engine.state().is_fresh(&infohash, Instant::now());
+    let asks = Asks { player: &player, value: &value, infohash: &infohash, output };
     match behaviour.start.answer {
         _ if not_found => refuse(engine, conn, is_json, "failed to load content", None).await,
         StartAnswer::Error(text) => refuse(engine, conn, is_json, text, None).await,
@@ -94,21 +112,45 @@ pub(crate) async fn start(engine: &Engine, conn: &mut Conn, request: &Request) -
             let reason = json!({"reason": "missing_option", "option": "proxyServer"});
             refuse(engine, conn, is_json, "missing option", Some(reason)).await
         }
-        StartAnswer::Session => open(engine, conn, request, &player, &value, &infohash, None).await,
-        StartAnswer::Bad(bad) => open(engine, conn, request, &player, &value, &infohash, Some(bad)).await,
+        StartAnswer::SupersededFirst(n) if starts <= u64::from(n) => {
+            refuse(engine, conn, is_json, "got newer download", None).await
+        }
+        StartAnswer::Session | StartAnswer::Redirect | StartAnswer::SupersededFirst(_) => {
+            open(engine, conn, request, asks, None).await
+        }
+        StartAnswer::Bad(bad) => open(engine, conn, request, asks, Some(bad)).await,
         StartAnswer::Hang => hang(conn).await,
     }
 }
 
-/// Who asks.
-struct Player<'a> {
-    pid: Option<&'a str>,
-    peer: IpAddr,
+/// Who asks for what.
+struct Asks<'a> {
+    player: &'a Player,
+    value: &'a str,
+    infohash: &'a str,
+    output: Output,
 }
 
-impl Player<'_> {
-    fn key(&self) -> String {
-        player_key(self.pid, self.peer)
+/// A start that is not answered yet; two of one content are misuse too.
+struct Pending<'a> {
+    engine: &'a Engine,
+    what: (String, String),
+}
+
+impl<'a> Pending<'a> {
+    fn new(engine: &'a Engine, infohash: &str, key: &str) -> Self {
+        let what = (infohash.to_owned(), key.to_owned());
+        engine.state().pending.push(what.clone());
+        Self { engine, what }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        let mut state = self.engine.state();
+        if let Some(at) = state.pending.iter().position(|p| *p == self.what) {
+            state.pending.swap_remove(at);
+        }
     }
 }
 
@@ -122,53 +164,70 @@ pub(crate) async fn media_files(
     let not_found = "cannot get transport file";
     let found = selected(request).and_then(|(selector, value, infohash)| Some((selector, value, infohash?)));
     let Some((selector, value, infohash)) = found else {
-        conn.wait(engine.timing.start_failure).await;
+        conn.wait(engine.slowed(engine.timing.start_failure)).await;
         return Err(not_found);
     };
-    let (behaviour, is_fresh) = {
+    let (behaviour, is_fresh, lost) = {
         let mut state = engine.state();
         state.log(format!("files {infohash}"));
         let behaviour = state.wanted(&value, &infohash, engine.default_content).behaviour;
-        (behaviour, state.is_fresh(&infohash, Instant::now()))
+        let now = Instant::now();
+        let lost = state.is_lost(behaviour.lookup, &infohash, now);
+        (behaviour, state.is_fresh(&infohash, now), lost)
     };
+    if let Some(after) = lost {
+        conn.wait(after).await;
+        return Err(not_found);
+    }
     let is_unknown = behaviour.lookup == Lookup::OnlyInfohash && selector == Selector::ContentId && !is_fresh;
     if is_unknown || matches!(behaviour.start.answer, StartAnswer::Error(_)) {
-        conn.wait(behaviour.start.delay.unwrap_or(engine.timing.start_failure)).await;
+        conn.wait(engine.slowed(behaviour.start.delay.unwrap_or(engine.timing.start_failure))).await;
         return Err(not_found);
     }
     if !is_fresh {
-        conn.wait(behaviour.start.delay.unwrap_or(engine.timing.start_first)).await;
+        conn.wait(engine.slowed(behaviour.start.delay.unwrap_or(engine.timing.start_first))).await;
         engine.state().learn(&infohash, Instant::now());
     }
     let name = format!("Broadcast {}", &infohash[..8]);
     Ok(json!({
         "files": [{"index": 0, "filename": name}], "name": name, "infohash": infohash,
-        "transport_type": "bt", "type": "live", "transport_file_cache_key": null,
+        "transport_type": "bt", "type": if behaviour.vod.is_some() { "vod" } else { "live" }, "transport_file_cache_key": null,
     }))
 }
 
+/// How a start goes on.
+struct Plan {
+    behaviour: Behaviour,
+    /// After how long.
+    delay: Duration,
+    /// Starts of the content so far, this one included.
+    starts: u64,
+    /// The catalogue does not find it.
+    is_lost: bool,
+}
+
 /// Counts a start and says how it goes on, and after how long.
-fn begin(
-    engine: &Engine,
-    player: &Player<'_>,
-    selector: Selector,
-    value: &str,
-    infohash: &str,
-) -> (Behaviour, Duration) {
+fn begin(engine: &Engine, player: &Player, selector: Selector, value: &str, infohash: &str) -> Plan {
     let now = Instant::now();
     let timing = &engine.timing;
     let mut state = engine.state();
     state.sweep(now, timing);
     state.counters.starts += 1;
     let mut spare = state.spare;
-    state.counters.content(infohash, &mut spare).starts += 1;
-    state.judge_start(player.pid, &player.key(), infohash);
+    let content = state.counters.content(infohash, &mut spare);
+    content.starts += 1;
+    let starts = content.starts;
+    state.counters.count_player(infohash, &player.name(), PlayerCounters { starts: 1, ..Default::default() });
+    state.judge_start(player.pid.as_deref(), &player.key, infohash);
     let behaviour = state.wanted(value, infohash, engine.default_content).behaviour;
     let jitter = state.rng.up_to(2 * timing.start_jitter);
+    let lost = state.is_lost(behaviour.lookup, infohash, now);
     let usual = match behaviour.start.answer {
+        _ if lost.is_some() => lost.unwrap_or_default(),
         _ if behaviour.lookup == Lookup::OnlyInfohash && selector == Selector::ContentId => {
             if state.is_fresh(infohash, now) { timing.start_known } else { timing.start_failure }
         }
+        StartAnswer::Error(_) if selector == Selector::Infohash => timing.start_failure_infohash,
         StartAnswer::Error(_) => timing.start_failure,
         _ if behaviour.lookup == Lookup::OnlyInfohash => {
             state.learn(infohash, now);
@@ -177,9 +236,9 @@ fn begin(
         _ if state.learn(infohash, now) => (timing.start_known + jitter).saturating_sub(timing.start_jitter),
         _ => timing.start_first,
     };
-    let delay = behaviour.start.delay.unwrap_or(usual);
-    state.log(format!("start {infohash} {} after {} ms", player.key(), delay.as_millis()));
-    (behaviour, delay)
+    let delay = state.slowed(behaviour.start.delay.unwrap_or(usual));
+    state.log(format!("start {infohash} {} after {} ms", player.key, delay.as_millis()));
+    Plan { behaviour, delay, starts, is_lost: lost.is_some() }
 }
 
 async fn hang(conn: &mut Conn) -> Next {
@@ -203,39 +262,61 @@ async fn open(
     engine: &Engine,
     conn: &mut Conn,
     request: &Request,
-    player: &Player<'_>,
-    value: &str,
-    infohash: &str,
+    asks: Asks<'_>,
     bad: Option<BadJson>,
 ) -> Next {
-    let key = player.key();
+    let (infohash, key) = (asks.infohash, asks.player.key.as_str());
     let opened = {
         let mut state = engine.state();
-        let wanted = state.wanted(value, infohash, engine.default_content);
+        let mut wanted = state.wanted(asks.value, infohash, engine.default_content);
+        wanted.transcodes = is_transcoding(request);
         let behaviour = wanted.behaviour.clone();
-        state.open(engine, wanted, &key, Instant::now()).map(|s| (behaviour, s.playback_id.clone()))
+        let session = state.open(engine, wanted, asks.player, asks.output, Instant::now());
+        session.map(|s| (behaviour, s.playback_id.clone()))
     };
+    engine.feel();
     let is_json = request.parameter("format") == Some("json");
     let Some((behaviour, playback_id)) = opened else {
         return refuse(engine, conn, is_json, "failed to start", None).await;
     };
-    let origin = origin(conn, request, &behaviour);
-    if !is_json {
-        let to = format!("{origin}/ace/r/{infohash}/{key}");
-        return redirect(engine, conn, &to, behaviour.redirect_held).await;
+    let playback = match asks.output {
+        Output::Ts => format!("/ace/r/{infohash}/{key}"),
+        Output::Hls => format!("/ace/m/{infohash}/{key}.m3u8"),
+    };
+    if !is_json || behaviour.start.answer == StartAnswer::Redirect {
+        return redirect(engine, conn, request, &behaviour, &playback).await;
     }
+    let origin = origin(conn, request, &behaviour);
     let client: i64 = request.parameter("client_session_id").and_then(|v| v.parse().ok()).unwrap_or(-1);
-    let response = json!({
-        "playback_url": format!("{origin}/ace/r/{infohash}/{key}"),
+    let mut response = json!({
+        "playback_url": format!("{origin}{playback}"),
         "stat_url": format!("{origin}/ace/stat/{infohash}/{key}"),
         "command_url": format!("{origin}/ace/cmd/{infohash}/{key}"),
         "infohash": infohash, "playback_session_id": playback_id,
-        "is_live": 1, "is_encrypted": 0, "client_session_id": client,
+        "is_live": u8::from(behaviour.vod.is_none()),
+        "is_encrypted": u8::from(behaviour.encrypted), "client_session_id": client,
     });
+    if request.parameter("use_api_events") == Some("1") {
+        response["event_url"] = json!(format!("{origin}/ace/event/{infohash}/{key}"));
+    }
+    if let Some(map) = response.as_object_mut().filter(|_| behaviour.direct) {
+        map.insert("is_direct".to_owned(), json!(1));
+        for name in ["stat_url", "command_url", "event_url"] {
+            map.remove(name);
+        }
+    }
     match bad {
         None => send_json(engine, conn, &json!({"response": response, "error": null})).await,
         Some(bad) => send_bad(engine, conn, bad, response).await,
     }
+}
+
+/// Whether a start asks for a transcoding.
+fn is_transcoding(request: &Request) -> bool {
+    ["transcode_audio", "transcode_mp3", "transcode_ac3"]
+        .into_iter()
+        .filter_map(|name| request.parameter(name))
+        .any(|value| !matches!(value, "" | "0" | "false"))
 }
 
 async fn send_bad(engine: &Engine, conn: &Conn, bad: BadJson, mut response: Value) -> Next {

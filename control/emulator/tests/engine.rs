@@ -14,7 +14,7 @@ use support::*;
 const FOR_EVER: Duration = Duration::ZERO;
 
 #[test]
-fn two_engines_send_the_same_bytes_of_a_broadcast() {
+fn check_01_two_engines_send_the_same_bytes_of_a_broadcast() {
     let emulator = emulator(2);
     let id = id(Scenario::healthy(), 1);
     let bodies: Vec<_> = emulator
@@ -31,7 +31,7 @@ fn two_engines_send_the_same_bytes_of_a_broadcast() {
 }
 
 #[test]
-fn curl_plays_a_healthy_stream() {
+fn check_02_curl_plays_a_healthy_stream() {
     let emulator = emulator(1);
     let address = emulator.addresses()[0];
     let id = id(Scenario::healthy(), 2);
@@ -66,7 +66,7 @@ fn curl_plays_a_healthy_stream() {
 }
 
 #[test]
-fn without_a_pid_the_key_is_md5_of_the_peer_address() {
+fn check_03_without_a_pid_the_key_is_md5_of_the_peer_address() {
     let emulator = emulator(1);
     let address = emulator.addresses()[0];
     let id = id(Scenario::healthy(), 3);
@@ -82,7 +82,7 @@ fn without_a_pid_the_key_is_md5_of_the_peer_address() {
 }
 
 #[test]
-fn a_second_reader_gets_two_status_lines_and_the_first_keeps_its_bytes() {
+fn check_04_a_second_reader_gets_two_status_lines_and_the_first_keeps_its_bytes() {
     for profile in [Profile::V3_2_3, Profile::V3_2_11] {
         let emulator = emulator_of(profile);
         let session = start(emulator.addresses()[0], &id(Scenario::healthy(), 4), "p");
@@ -99,7 +99,7 @@ fn a_second_reader_gets_two_status_lines_and_the_first_keeps_its_bytes() {
 }
 
 #[test]
-fn after_stop_the_reader_ends_and_the_session_is_unknown() {
+fn check_05_after_stop_the_reader_ends_the_playlist_fails_and_the_session_is_unknown() {
     let emulator = emulator(1);
     let session = start(emulator.addresses()[0], &id(Scenario::healthy(), 5), "p");
     let mut reader = session.open();
@@ -112,14 +112,20 @@ fn after_stop_the_reader_ends_and_the_session_is_unknown() {
     assert_eq!(session.stat()["error"].as_str(), unknown);
     assert_eq!(session.stop().json()["error"].as_str(), unknown);
     assert_eq!(get(session.address, &session.playback).status(), 500);
+    let target = format!("/ace/manifest.m3u8?format=json&id={}&pid=h", id(Scenario::healthy(), 6));
+    let list = session_of(session.address, &get(session.address, &target));
+    assert_eq!(get(session.address, &list.playback).status(), 200);
+    list.stop();
+    assert_eq!(get(session.address, &list.playback).status(), 500);
+    assert_eq!(list.stat()["error"].as_str(), unknown);
     let c = emulator.counters();
-    assert_eq!((c.starts, c.stops, c.playbacks, c.open_sessions, c.peak_sessions), (1, 1, 1, 0, 1));
+    assert_eq!((c.starts, c.stops, c.playbacks, c.open_sessions, c.peak_sessions), (2, 2, 1, 0, 1));
     let content = c.per_content[&session.infohash];
     assert_eq!((content.starts, content.stops, content.playbacks, content.open_readers), (1, 1, 1, 0));
 }
 
 #[test]
-fn redirects_have_no_length_and_held_ones_no_end() {
+fn check_06_redirects_have_no_length_and_held_ones_no_end() {
     let emulator = emulator(1);
     let address = emulator.addresses()[0];
     for (scenario, end) in [(Scenario::healthy(), End::Fin), (Scenario::redirect_held(), End::Open)] {
@@ -138,7 +144,7 @@ fn redirects_have_no_length_and_held_ones_no_end() {
 }
 
 #[test]
-fn downloaded_counts_chunks_and_livepos_is_made_of_strings() {
+fn check_07_downloaded_counts_chunks_and_livepos_is_made_of_strings() {
     let emulator = emulator(1);
     let session = start(emulator.addresses()[0], &id(Scenario::healthy(), 7), "p");
     let mut statuses = Vec::new();
@@ -165,7 +171,7 @@ fn downloaded_counts_chunks_and_livepos_is_made_of_strings() {
 }
 
 #[test]
-fn a_stalled_session_still_says_dl() {
+fn check_08_a_stalled_session_still_says_dl() {
     let emulator = emulator(1);
     let session =
         start(emulator.addresses()[0], &id(Scenario::stall(At::Bytes(1_000_000), FOR_EVER), 8), "p");
@@ -182,7 +188,7 @@ fn a_stalled_session_still_says_dl() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_event_log() {
+fn check_09_the_same_seed_gives_the_same_event_log() {
     let life = |seed| {
         let timing =
             millrace_emulator::Timing { start_jitter: Duration::from_millis(20), ..config(1).timing };
@@ -204,7 +210,7 @@ fn the_same_seed_gives_the_same_event_log() {
 }
 
 #[test]
-fn five_hundred_idle_engines_cost_nothing() {
+fn check_10_five_hundred_idle_engines_cost_nothing() {
     // In a process of its own, so that nobody else's work is counted.
     let mut program = Command::new(env!("CARGO_BIN_EXE_engine-emulator"))
         .args(["--engines", "500", "--first-port", "0"])

@@ -16,11 +16,16 @@
 //! Each video and audio packet carries, in its last 27 bytes, its number, its
 //! broadcast time and a checksum.
 
+mod edit;
+mod pace;
 mod packet;
 mod report;
+mod signature;
+mod tables;
 mod verify;
 
-pub(crate) use packet::time_stamp;
+pub use edit::{ClockJump, Edit, TableChange};
+pub(crate) use edit::{Moment, has_pcr, null, shift_stamps};
 pub use packet::{Broadcast, packet};
 pub use report::Report;
 pub use verify::Verifier;

@@ -2,21 +2,20 @@
 
 use std::time::Duration;
 
-use super::{AUDIO_PID, PACKET_BYTES, PMT_PID, VIDEO_PID};
+use super::{
+    Edit, NULL_PID, PACKET_BYTES,
+    edit::{Moment, time_stamp, write_pcr},
+    pace::{PACKET_BITS, Pace},
+    signature::{self, Signed},
+    tables::{self, Pids, pids},
+};
 
-/// Bits of a packet: a packet of a broadcast at `r` bit/s lasts `1504 / r` s.
-const PACKET_BITS: u64 = 1504;
 /// Frame pairs in a group of pictures.
 const PAIRS_PER_GROUP: u64 = 25;
+/// A pair lasts so long, at the lowest rate of its broadcast.
+const PAIR_TIME: Duration = Duration::from_millis(80);
 /// Presentation comes this long after the PCR of the same packet, in 90 kHz.
 const DECODER_DELAY: u64 = 45_000;
-/// Where the signature begins; it reaches to the packet's end.
-const SIGNATURE_AT: usize = PACKET_BYTES - 27;
-/// Where the checksum begins.
-const CHECKSUM_AT: usize = PACKET_BYTES - 5;
-/// First bytes of a signature.
-const MAGIC: [u8; 2] = [0xcd, 0xd2];
-
 const SPS: &[u8] = &[
     0, 0, 0, 1, 0x67, 0x42, 0xc0, 0x1f, 0xd9, 0x00, 0x50, 0x05, 0xbb, 0x01, 0x10, 0, 0, 3, 0, 0x10, 0, 0, 3,
     3, 0x20, 0xf1, 0x83, 0x24, 0x80,
@@ -27,15 +26,6 @@ const IDR_SLICE: &[u8] = &[0, 0, 0, 1, 0x65, 0x88];
 const OTHER_SLICE: &[u8] = &[0, 0, 0, 1, 0x41, 0x9a];
 /// ADTS header of a 170 byte frame, 48 kHz, stereo. Source: ISO/IEC 13818-7 §6.2.
 const ADTS: &[u8] = &[0xff, 0xf1, 0x4c, 0x80, 0x15, 0x5f, 0xfc];
-
-static PAT: [u8; PACKET_BYTES] =
-    section(0, &[0x00, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xe0 | high(PMT_PID), low(PMT_PID)]);
-#[rustfmt::skip]
-static PMT: [u8; PACKET_BYTES] = section(PMT_PID, &[
-    0x02, 0xb0, 23, 0, 1, 0xc1, 0, 0, 0xe0 | high(VIDEO_PID), low(VIDEO_PID), 0xf0, 0,
-    0x1b, 0xe0 | high(VIDEO_PID), low(VIDEO_PID), 0xf0, 0, // AVC video
-    0x0f, 0xe0 | high(AUDIO_PID), low(AUDIO_PID), 0xf0, 0, // AAC audio with ADTS
-]);
 
 /// A packet of `broadcast` at `bitrate_bps`; see [`Broadcast::write`].
 #[must_use]
@@ -49,18 +39,30 @@ pub fn packet(broadcast: u64, bitrate_bps: u32, n: u64) -> [u8; PACKET_BYTES] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broadcast {
     id: u64,
-    rate: u64,
+    pace: Pace,
     /// Packets in one video frame.
     frame: u64,
+    pairs_per_group: u64,
+    edit: Edit,
 }
 
 /// What a packet of a broadcast is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Pat,
     Pmt,
     VideoStart { random_access: bool },
     Video,
     Audio,
+}
+
+/// Where a packet stands.
+struct Place {
+    kind: Kind,
+    /// Packets of its PID before it, edits of PIDs aside.
+    before: u64,
+    /// 0, or 1 for the second of two.
+    programme: u16,
 }
 
 impl Broadcast {
@@ -73,217 +75,256 @@ impl Broadcast {
     /// [`Self::MIN_BITRATE_BPS`] to [`Self::MAX_BITRATE_BPS`].
     #[must_use]
     pub fn new(id: u64, bitrate_bps: u32) -> Self {
-        let rate = u64::from(bitrate_bps.clamp(Self::MIN_BITRATE_BPS, Self::MAX_BITRATE_BPS));
-        Self { id, rate, frame: rate / (25 * PACKET_BITS) }
+        let rate = bitrate_bps.clamp(Self::MIN_BITRATE_BPS, Self::MAX_BITRATE_BPS);
+        Self::paced(id, Pace::Constant(u64::from(rate)))
     }
 
-    /// The constant rate in bit/s.
+    /// Broadcast `id` at a rate that changes every 10 s: 1.7 to 10 Mbit/s, and
+    /// 4 Mbit/s in the mean.
+    #[must_use]
+    pub fn varying(id: u64) -> Self {
+        Self::paced(id, Pace::Varying)
+    }
+
+    fn paced(id: u64, pace: Pace) -> Self {
+        let frame = pace.least_bps() / (25 * PACKET_BITS);
+        Self { id, pace, frame, pairs_per_group: PAIRS_PER_GROUP, edit: Edit::None }
+    }
+
+    /// The same broadcast with an edit.
+    #[must_use]
+    pub fn edited(mut self, edit: Edit) -> Self {
+        if let Edit::LongGroups(length) = edit {
+            let pairs = length.as_millis().div_ceil(PAIR_TIME.as_millis());
+            self.pairs_per_group = u64::try_from(pairs).unwrap_or(u64::MAX).clamp(1, 1 << 20);
+        }
+        Self { edit, ..self }
+    }
+
+    /// Its edit.
+    #[must_use]
+    pub fn edit(&self) -> Edit {
+        self.edit
+    }
+
+    /// The mean rate in bit/s; that of a constant one is exact.
     #[must_use]
     pub fn bitrate_bps(&self) -> u64 {
-        self.rate
+        self.pace.mean_bps()
     }
 
-    /// Number of the packet on the air `since_epoch`: floor(time × rate / 1504).
+    /// Number of the packet on the air `since_epoch`: at a constant rate,
+    /// floor(time × rate / 1504).
     #[must_use]
     pub fn packet_at(&self, since_epoch: Duration) -> u64 {
-        let n = since_epoch.as_nanos() * u128::from(self.rate) / (u128::from(PACKET_BITS) * 1_000_000_000);
-        u64::try_from(n).unwrap_or(u64::MAX)
+        self.pace.packet_at(since_epoch)
     }
 
     /// When packet `n` is on the air, since the epoch; exact to a microsecond.
     #[must_use]
     pub fn time_of(&self, n: u64) -> Duration {
-        Duration::from_micros(self.ticks(n, 1_000_000))
+        Duration::from_micros(self.pace.ticks(n, 1_000_000))
     }
 
     /// Number of the first packet of a group of pictures, its PAT, at or before `n`.
     #[must_use]
     pub fn group_start(&self, n: u64) -> u64 {
-        n - n % (2 * self.frame * PAIRS_PER_GROUP)
+        n - n % self.group()
     }
 
-    /// Time of packet `n` in units of `1 / hertz` seconds, `hertz` at most
-    /// 27,000,000: no product exceeds 64 bits.
-    fn ticks(&self, n: u64, hertz: u64) -> u64 {
-        // Every `rate` packets last exactly 1504 s.
-        let (laps, rest) = (n / self.rate, (n % self.rate) * PACKET_BITS);
-        let (seconds, rest) = (rest / self.rate, rest % self.rate);
-        (laps * PACKET_BITS + seconds) * hertz + rest * hertz / self.rate
+    /// Packets in a group of pictures.
+    fn group(&self) -> u64 {
+        2 * self.frame * self.pairs_per_group
     }
 
     /// What packet `n` is, and how many of its PID came before it.
-    fn place(&self, n: u64) -> (Kind, u64) {
+    fn place(&self, n: u64) -> Place {
         let frame = self.frame;
         let (pair, at) = (n / (2 * frame), n % (2 * frame));
-        let videos = pair * (2 * frame - 4);
-        match at {
+        // Two programmes have every other pair each.
+        let is_two = self.edit == Edit::TwoPrograms;
+        let (rank, programme) = if is_two { (pair / 2, (pair & 1) as u16) } else { (pair, 0) };
+        let videos = rank * (2 * frame - 4);
+        let random_access = pair % self.pairs_per_group == 0;
+        let (kind, before) = match at {
             0 => (Kind::Pat, pair),
-            1 => (Kind::Pmt, pair),
-            2 => (Kind::VideoStart { random_access: pair % PAIRS_PER_GROUP == 0 }, videos),
-            3 => (Kind::Audio, 2 * pair),
+            1 => (Kind::Pmt, rank),
+            2 => (Kind::VideoStart { random_access }, videos),
+            3 => (Kind::Audio, 2 * rank),
             _ if at < frame + 2 => (Kind::Video, videos + at - 3),
             _ if at == frame + 2 => (Kind::VideoStart { random_access: false }, videos + frame - 1),
-            _ if at == frame + 3 => (Kind::Audio, 2 * pair + 1),
+            _ if at == frame + 3 => (Kind::Audio, 2 * rank + 1),
             _ => (Kind::Video, videos + at - 4),
-        }
+        };
+        Place { kind, before, programme }
     }
 
-    /// True when packet `n` is a random access point of the video.
+    /// Where packet `n` stands among the epochs of the edit.
+    fn moment(&self, n: u64) -> Moment {
+        let Some(length) = self.epoch() else { return Moment { n, ..Moment::default() } };
+        let (epoch, first) = (n / length, n - n % length);
+        let began = self.pace.ticks(first, 90_000);
+        let since = self.pace.ticks(n, 90_000) - began;
+        // A group begins with PAT, PMT and the packet with its first PCR.
+        Moment { n, epoch, began, since, is_first_clock: n == first + 2 }
+    }
+
+    /// Packets in an epoch of the edit: whole groups, as near as can be.
+    fn epoch(&self) -> Option<u64> {
+        let every = self.edit.every()?;
+        let wanted = u128::from(self.bitrate_bps()) * every.as_millis() / (1000 * u128::from(PACKET_BITS));
+        let groups =
+            u64::try_from(wanted).unwrap_or(u64::MAX).saturating_add(self.group() / 2) / self.group();
+        Some(self.group() * groups.clamp(1, 1 << 20))
+    }
+
+    /// Packets on other PIDs in their turn, of those counted in [`Place::before`].
+    fn elsewhere(&self, kind: Kind, m: &Moment) -> u64 {
+        let Edit::Tables { change, .. } = self.edit else { return 0 };
+        let Some(length) = self.epoch().filter(|_| change.moves_pids()) else { return 0 };
+        let per_pair = match kind {
+            Kind::Pat | Kind::Pmt => return 0,
+            Kind::VideoStart { .. } | Kind::Video => 2 * self.frame - 4,
+            Kind::Audio => 2,
+        };
+        m.epoch.div_ceil(2) * (length / (2 * self.frame) * per_pair)
+    }
+
+    /// True when packet `n` is a random access point of the video, or of the
+    /// audio where there is no other.
     #[must_use]
     pub fn is_random_access(&self, n: u64) -> bool {
-        matches!(self.place(n).0, Kind::VideoStart { random_access: true })
+        match self.place(n).kind {
+            Kind::VideoStart { random_access } => random_access && self.edit.has_video(),
+            Kind::Audio => !self.edit.has_video(),
+            _ => false,
+        }
     }
 
     /// The table packet, PAT or PMT, at place `n`, if one stands there.
     #[must_use]
     pub fn is_table(&self, n: u64) -> bool {
-        matches!(self.place(n).0, Kind::Pat | Kind::Pmt)
+        matches!(self.place(n).kind, Kind::Pat | Kind::Pmt)
+    }
+
+    /// Whether `p` is one of its tables, continuity counter aside.
+    pub(super) fn has_table(&self, p: &[u8; PACKET_BYTES]) -> bool {
+        tables::is_whole_table(&self.edit, p)
     }
 
     /// Writes packet `n`. About 60 ns.
     pub fn write(&self, n: u64, p: &mut [u8; PACKET_BYTES]) {
-        let (kind, before) = self.place(n);
-        let counter = (before & 15) as u8;
+        let Place { kind, before, programme } = self.place(n);
+        let moment = self.moment(n);
+        let counter = (before.wrapping_sub(self.elsewhere(kind, &moment)) & 15) as u8;
+        let Pids { video, audio } = pids(&self.edit, programme, moment.epoch);
         match kind {
-            Kind::Pat => {
-                *p = PAT;
-                p[3] |= counter;
-            }
-            Kind::Pmt => {
-                *p = PMT;
-                p[3] |= counter;
-            }
+            Kind::Pat => *p = *tables::pat(&self.edit),
+            Kind::Pmt => *p = tables::pmt(&self.edit, programme, moment.epoch),
             Kind::VideoStart { random_access } => {
-                fill(self.id, n, p);
-                header(p, VIDEO_PID, true, 0x30 | counter);
-                let ticks = self.ticks(n, 27_000_000);
-                p[4] = 7;
-                p[5] = if random_access { 0x50 } else { 0x10 };
-                p[6..12].copy_from_slice(&pcr(ticks));
-                let mut at = pes_header(p, 12, 0xe0, 0, ticks / 300 + DECODER_DELAY);
-                let units: [&[u8]; 4] =
-                    if random_access { [AUD, SPS, PPS, IDR_SLICE] } else { [AUD, &[], &[], OTHER_SLICE] };
-                for unit in units {
-                    p[at..at + unit.len()].copy_from_slice(unit);
-                    at += unit.len();
-                }
-                self.sign(n, p);
+                fill(self.filling(), n, p);
+                header(p, video, true, 0x30);
+                self.begin_picture(n, random_access, p);
             }
             Kind::Video => {
-                fill(self.id, n, p);
-                header(p, VIDEO_PID, false, 0x10 | counter);
-                self.sign(n, p);
+                fill(self.filling(), n, p);
+                header(p, video, false, 0x10);
             }
             Kind::Audio => {
-                fill(self.id, n, p);
-                header(p, AUDIO_PID, true, 0x10 | counter);
-                let pts = self.ticks(n, 90_000) + DECODER_DELAY;
+                fill(self.filling(), n, p);
+                header(p, audio, true, 0x10);
+                let pts = self.pace.ticks(n, 90_000) + DECODER_DELAY;
                 let at = pes_header(p, 4, 0xc0, 178, pts);
                 p[at..at + ADTS.len()].copy_from_slice(ADTS);
-                self.sign(n, p);
             }
+        }
+        p[3] |= counter;
+        if self.edit != Edit::None {
+            self.edit.apply(&moment, p);
+        }
+        if !matches!(kind, Kind::Pat | Kind::Pmt) && p[3] & 0x10 != 0 && pid_of(p) != NULL_PID {
+            signature::sign(self.signed_as(), n, self.pace.ticks(n, 1_000_000), p);
         }
     }
 
-    fn sign(&self, n: u64, p: &mut [u8; PACKET_BYTES]) {
-        p[SIGNATURE_AT..SIGNATURE_AT + 2].copy_from_slice(&MAGIC);
-        spread(n, &mut p[SIGNATURE_AT + 2..SIGNATURE_AT + 12]);
-        spread(self.ticks(n, 1_000_000), &mut p[SIGNATURE_AT + 12..CHECKSUM_AT]);
-        let sum = checksum(p);
-        spread(sum, &mut p[CHECKSUM_AT..]);
+    /// The clock and the beginning of a picture.
+    fn begin_picture(&self, n: u64, random_access: bool, p: &mut [u8; PACKET_BYTES]) {
+        let ticks = self.pace.ticks(n, 27_000_000);
+        p[4] = 7;
+        p[5] = if random_access { 0x50 } else { 0x10 };
+        write_pcr(p, ticks);
+        let mut at = pes_header(p, 12, 0xe0, 0, ticks / 300 + DECODER_DELAY);
+        let units: [&[u8]; 4] =
+            if random_access { [AUD, SPS, PPS, IDR_SLICE] } else { [AUD, &[], &[], OTHER_SLICE] };
+        for unit in units {
+            p[at..at + unit.len()].copy_from_slice(unit);
+            at += unit.len();
+        }
+    }
+
+    /// What the bytes that fill packets follow from.
+    fn filling(&self) -> u64 {
+        match self.edit {
+            Edit::Unmatched { variant, padding: true, .. } => self.id ^ u64::from(variant) << 32,
+            _ => self.id,
+        }
+    }
+
+    /// The same broadcast as it came in `p`, and the number of `p`, if that is a
+    /// whole packet of it.
+    pub(super) fn recognise(
+        &self,
+        p: &[u8; PACKET_BYTES],
+        scratch: &mut [u8; PACKET_BYTES],
+    ) -> Option<(u64, Self)> {
+        let (number, variant) = signature::read(self.signed_as(), p)?;
+        let mut broadcast = *self;
+        if let Edit::Unmatched { counters, padding, .. } = self.edit {
+            broadcast.edit = Edit::Unmatched { variant, counters, padding };
+        }
+        broadcast.write(number, scratch);
+        broadcast.is_same(scratch, p).then_some((number, broadcast))
+    }
+
+    /// Whether the packets are equal. A server that joins unmatched runs has to
+    /// write its own continuity counters, so they do not count there.
+    pub(super) fn is_same(&self, a: &[u8; PACKET_BYTES], b: &[u8; PACKET_BYTES]) -> bool {
+        a == b
+            || (self.has_free_counters() && (a[3] ^ b[3]) & 0xf0 == 0 && a[..3] == b[..3] && a[4..] == b[4..])
+    }
+
+    fn has_free_counters(&self) -> bool {
+        matches!(self.signed_as(), Signed::Variant(_))
+    }
+
+    fn signed_as(&self) -> Signed {
+        match self.edit {
+            Edit::Unmatched { variant, .. } => Signed::Variant(variant),
+            _ => Signed::Plain,
+        }
     }
 }
 
-/// The number in a signed packet, if the packet is whole.
-pub(super) fn signed_number(p: &[u8; PACKET_BYTES]) -> Option<u64> {
-    if p[SIGNATURE_AT..SIGNATURE_AT + 2] != MAGIC || gather(&p[CHECKSUM_AT..]) != checksum(p) {
-        return None;
-    }
-    Some(gather(&p[SIGNATURE_AT + 2..SIGNATURE_AT + 12]))
-}
-
-/// The table of this PID but for its continuity counter, if there is one. An
-/// adaptation field before it, as a server adds to signal a discontinuity, only
-/// takes the place of stuffing.
-pub(super) fn is_whole_table(p: &[u8; PACKET_BYTES]) -> bool {
-    let field = if p[3] & 0x20 == 0 { 0 } else { 1 + usize::from(p[4]) };
-    let Some(payload) = p.get(4 + field..) else { return false };
-    let same = |t: &[u8; PACKET_BYTES]| {
-        let (table, stuffing) = t[4..].split_at(payload.len());
-        p[..3] == t[..3] && p[3] & 0xd0 == t[3] && payload == table && stuffing.iter().all(|b| *b == 0xff)
-    };
-    same(&PAT) || same(&PMT)
+fn pid_of(p: &[u8; PACKET_BYTES]) -> u16 {
+    u16::from_be_bytes([p[1] & 0x1f, p[2]])
 }
 
 /// Fills with bytes that look random and are never zero, so that no start code
 /// arises by chance.
 fn fill(id: u64, n: u64, p: &mut [u8; PACKET_BYTES]) {
     let mut state = (id ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    for word in p[4..SIGNATURE_AT + 7].as_chunks_mut::<8>().0 {
+    for word in p[4..signature::AT + 7].as_chunks_mut::<8>().0 {
         state = state.wrapping_add(0xa076_1d64_78bd_642f);
         let mixed = (state ^ (state >> 32)).wrapping_mul(0xe703_7ed1_a0b4_28db);
         *word = ((mixed ^ (mixed >> 29)) | 0x0101_0101_0101_0101).to_le_bytes();
     }
 }
 
-/// 35 bits over all bytes before the checksum.
-fn checksum(p: &[u8; PACKET_BYTES]) -> u64 {
-    const FACTOR: u64 = 0x9fb2_1c65_1e98_df25;
-    let (words, rest) = p[..CHECKSUM_AT].as_chunks::<8>();
-    let mut lanes = [0x51_7cc1_b727_220a_u64, 0x2545_f491_4f6c_dd1d];
-    for (word, lane) in words.iter().zip([0usize, 1].into_iter().cycle()) {
-        lanes[lane] = (lanes[lane].rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
-    }
-    for &byte in rest {
-        lanes[0] = (lanes[0].rotate_left(23) ^ u64::from(byte)).wrapping_mul(FACTOR);
-    }
-    let sum = lanes[0] ^ lanes[1].rotate_left(31);
-    (sum ^ (sum >> 32)) & 0x7_ffff_ffff
-}
-
-/// Writes `value` in 7 bit groups with the top bit set: no byte is zero.
-fn spread(value: u64, out: &mut [u8]) {
-    for (i, byte) in out.iter_mut().enumerate() {
-        *byte = 0x80 | (value.unbounded_shr(7 * u32::try_from(i).unwrap_or(u32::MAX)) & 0x7f) as u8;
-    }
-}
-
-fn gather(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |value, b| (value << 7) | u64::from(b & 0x7f))
-}
-
-const fn high(v: u16) -> u8 {
-    (v >> 8) as u8
-}
-
-const fn low(v: u16) -> u8 {
-    (v & 0xff) as u8
-}
-
 fn header(p: &mut [u8; PACKET_BYTES], pid: u16, unit_start: bool, control: u8) {
     p[0] = 0x47;
-    p[1] = if unit_start { 0x40 } else { 0 } | high(pid);
-    p[2] = low(pid);
+    [p[1], p[2]] = pid.to_be_bytes();
+    p[1] |= if unit_start { 0x40 } else { 0 };
     p[3] = control;
-}
-
-/// Source: ISO/IEC 13818-1 §2.4.3.5; 27 MHz ticks, base × 300 + extension.
-fn pcr(ticks: u64) -> [u8; 6] {
-    let field = (((ticks / 300) & 0x1_ffff_ffff) << 15) | 0x7e00 | (ticks % 300);
-    let b = field.to_be_bytes();
-    [b[2], b[3], b[4], b[5], b[6], b[7]]
-}
-
-/// A PTS or DTS in 90 kHz behind its four bit prefix, the high half of
-/// `prefix`. Source: ISO/IEC 13818-1 §2.4.3.6.
-pub(crate) fn time_stamp(prefix: u8, ticks: u64) -> [u8; 5] {
-    [
-        prefix | 1 | ((ticks >> 29) & 0x0e) as u8,
-        ((ticks >> 22) & 0xff) as u8,
-        1 | ((ticks >> 14) & 0xfe) as u8,
-        ((ticks >> 7) & 0xff) as u8,
-        1 | ((ticks << 1) & 0xfe) as u8,
-    ]
 }
 
 /// A PES header with a PTS in 90 kHz; returns where it ends. Source: ISO/IEC
@@ -292,33 +333,4 @@ fn pes_header(p: &mut [u8; PACKET_BYTES], at: usize, stream: u8, length: u8, pts
     p[at..at + 9].copy_from_slice(&[0, 0, 1, stream, 0, length, 0x84, 0x80, 5]);
     p[at + 9..at + 14].copy_from_slice(&time_stamp(0x20, pts));
     at + 14
-}
-
-/// One packet with one section, whose checksum is added, and stuffing.
-const fn section(pid: u16, body: &[u8]) -> [u8; PACKET_BYTES] {
-    let mut p = [0xff; PACKET_BYTES];
-    p[0] = 0x47;
-    p[1] = 0x40 | high(pid);
-    p[2] = low(pid);
-    p[3] = 0x10;
-    p[4] = 0;
-    let mut crc = u32::MAX;
-    let mut i = 0;
-    while i < body.len() {
-        p[5 + i] = body[i];
-        crc ^= (body[i] as u32) << 24;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 0x8000_0000 == 0 { crc << 1 } else { (crc << 1) ^ 0x04c1_1db7 };
-            bit += 1;
-        }
-        i += 1;
-    }
-    let sum = crc.to_be_bytes();
-    let mut i = 0;
-    while i < 4 {
-        p[5 + body.len() + i] = sum[i];
-        i += 1;
-    }
-    p
 }

@@ -33,6 +33,12 @@ pub struct Report {
     pub signalled_jumps: u64,
     /// Packets left out by signalled jumps, less those that came again.
     pub jumped: i64,
+    /// Times that the run went on far before its first packet, as when a source
+    /// counts anew; `first` and `last` are of the latest run.
+    pub restarts: u64,
+    /// Times that the packets went on as another engine has them; only of
+    /// [`Edit::Unmatched`](super::Edit::Unmatched).
+    pub variant_changes: u64,
     /// The first packets other than filler were PAT, PMT and a random access
     /// point of the video, and no stray byte came before.
     pub starts_right: bool,
@@ -59,6 +65,7 @@ impl Report {
             && self.lost == 0
             && self.duplicated == 0
             && self.reordered == 0
+            && self.restarts == 0
             && self.corrupted == 0
             && self.continuity_errors == 0
             && self.unaligned_bytes == 0

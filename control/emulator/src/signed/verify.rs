@@ -8,10 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{
-    AUDIO_PID, Broadcast, EPOCH_UNIX_SECONDS, NULL_PID, PACKET_BYTES, PMT_PID, Report, VIDEO_PID,
-    packet::{is_whole_table, signed_number},
-};
+use super::{AUDIO_PID, Broadcast, EPOCH_UNIX_SECONDS, Edit, NULL_PID, PACKET_BYTES, Report, VIDEO_PID};
 
 /// Sync bytes in a row, one packet apart, that make an alignment.
 const SYNCS: usize = 3;
@@ -19,6 +16,8 @@ const SYNCS: usize = 3;
 const GAPS: usize = 64;
 /// Table packets remembered until the next signed packet.
 const TABLES: usize = 64;
+/// A packet so far before the first of the run is no late one: the source began anew.
+const RESTART: u64 = 65_536;
 /// PIDs whose continuity is followed.
 const PIDS: usize = 32;
 
@@ -62,8 +61,14 @@ impl Verifier {
     /// For broadcast `broadcast` at `bitrate_bps`.
     #[must_use]
     pub fn new(broadcast: u64, bitrate_bps: u32) -> Self {
+        Self::of(Broadcast::new(broadcast, bitrate_bps))
+    }
+
+    /// For `broadcast`, its edit included.
+    #[must_use]
+    pub fn of(broadcast: Broadcast) -> Self {
         Self {
-            broadcast: Broadcast::new(broadcast, bitrate_bps),
+            broadcast,
             aligned: true,
             carry: Vec::new(),
             expected: None,
@@ -181,7 +186,7 @@ impl Verifier {
         self.report.packets += 1;
         if let Some(n) = self.expected {
             self.broadcast.write(n, &mut self.scratch);
-            if self.scratch == *p {
+            if self.broadcast.is_same(&self.scratch, p) {
                 self.report.continuity_errors += u64::from(!self.continuity.follows(p));
                 self.advance(n);
                 return;
@@ -205,21 +210,19 @@ impl Verifier {
             self.since_run.audio_discontinuity |= pid == AUDIO_PID && is_discontinuity(p);
             return;
         }
-        if is_whole_table(p) {
+        if self.broadcast.has_table(p) {
             self.report.continuity_errors += u64::from(!follows);
             self.table(pid, p);
             return;
         }
-        let number = signed_number(p).filter(|&n| {
-            self.broadcast.write(n, &mut self.scratch);
-            self.scratch == *p
-        });
-        let Some(n) = number else {
+        let Some((n, broadcast)) = self.broadcast.recognise(p, &mut self.scratch) else {
             self.report.continuity_errors += u64::from(!follows);
             self.report.corrupted += 1;
             self.since_run.corrupted += 1;
             return;
         };
+        let is_other = broadcast != std::mem::replace(&mut self.broadcast, broadcast);
+        self.report.variant_changes += u64::from(is_other && self.expected.is_some());
         self.numbered(n, follows);
     }
 
@@ -227,12 +230,12 @@ impl Verifier {
         self.report.tables += 1;
         self.start = match (self.start, pid) {
             (Start::Pat, 0) => Start::Pmt,
-            (Start::Pmt, PMT_PID) => Start::RandomAccess,
-            (Start::Pat, PMT_PID) => self.started_wrong(),
+            (Start::Pmt, 1..) => Start::RandomAccess,
+            (Start::Pat, 1..) => self.started_wrong(),
             (other, _) => other,
         };
         self.since_run.pat |= pid == 0;
-        self.since_run.pmt |= pid == PMT_PID && self.since_run.pat;
+        self.since_run.pmt |= pid != 0 && self.since_run.pat;
         if self.since_run.tables.len() < TABLES {
             self.since_run.tables.push(*p);
         }
@@ -256,7 +259,9 @@ impl Verifier {
             return;
         };
         let s = &self.since_run;
-        let announced = s.pat && s.pmt && s.video_discontinuity && s.audio_discontinuity;
+        let edit = self.broadcast.edit();
+        let video = s.video_discontinuity || !edit.has_video();
+        let announced = s.pat && s.pmt && video && (s.audio_discontinuity || !edit.has_audio());
         if announced && self.broadcast.is_random_access(n) {
             self.report.continuity_errors += u64::from(!follows);
             self.report.signalled_jumps += 1;
@@ -266,6 +271,12 @@ impl Verifier {
         } else if expected < n {
             self.report.continuity_errors += u64::from(!follows);
             self.gap(expected, n);
+            self.advance(n);
+        } else if self.report.first.is_some_and(|first| n + RESTART < first) {
+            self.report.continuity_errors += u64::from(!follows);
+            self.report.restarts += 1;
+            self.missing.clear();
+            self.report.first = Some(n);
             self.advance(n);
         } else if self.take_missing(n) {
             self.report.continuity_errors += u64::from(!follows);
@@ -285,11 +296,18 @@ impl Verifier {
         let mut missing = to - from;
         if missing <= 4096 {
             let mut came = self.since_run.tables.iter().peekable();
-            for n in (from..to).filter(|&n| self.broadcast.is_table(n)) {
+            for n in from..to {
+                let is_table = self.broadcast.is_table(n);
+                if !is_table && self.broadcast.edit() == Edit::None {
+                    continue;
+                }
                 self.broadcast.write(n, &mut self.scratch);
-                if came.next_if(|p| **p == self.scratch).is_some() {
+                if is_table && came.next_if(|p| self.broadcast.is_same(p, &self.scratch)).is_some() {
                     missing -= 1;
                     self.report.tables -= 1;
+                } else if pid(&self.scratch) == NULL_PID {
+                    // Whether null packets pass is the server's affair.
+                    missing -= 1;
                 }
             }
         }
@@ -339,9 +357,12 @@ struct Continuity(Vec<(u16, u8)>);
 impl Continuity {
     /// Whether the counter of `p` is the one that had to come: one more for a
     /// packet with payload, the same for one without, anything where the
-    /// discontinuity indicator is set. Source: ISO/IEC 13818-1 §2.4.3.3.
+    /// discontinuity indicator is set or the packet is a null one. Source: ISO/IEC 13818-1 §2.4.3.3.
     fn follows(&mut self, p: &[u8; PACKET_BYTES]) -> bool {
         let (pid, counter) = (pid(p), p[3] & 15);
+        if pid == NULL_PID {
+            return true;
+        }
         let Some((_, last)) = self.0.iter_mut().find(|(known, _)| *known == pid) else {
             if self.0.len() < PIDS {
                 self.0.push((pid, counter));

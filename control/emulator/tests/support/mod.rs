@@ -1,6 +1,8 @@
 //! A raw client: every byte of an answer can be looked at.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod ts;
+
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -31,6 +33,19 @@ pub(crate) fn emulator_of(profile: Profile) -> Emulator {
 
 pub(crate) fn id(scenario: Scenario, serial: u64) -> ContentId {
     ContentId::new(Content::Signed { bitrate_bps: RATE }, scenario, serial)
+}
+
+/// A content that plays the scenario of this text.
+pub(crate) fn scene(text: &str, serial: u64) -> ContentId {
+    id(text.parse().unwrap_or_else(|e| panic!("{text}: {e}")), serial)
+}
+
+/// Bytes that prove to be the broadcast, without a gap from the first on.
+pub(crate) fn assert_genuine(id: &ContentId, body: &[u8]) {
+    let mut verifier = id.verifier().unwrap();
+    verifier.push(body, std::time::SystemTime::now());
+    let r = verifier.report();
+    assert!(r.packets > 0 && r.lost + r.corrupted + r.unaligned_bytes + r.duplicated == 0, "{r:?}");
 }
 
 /// How a connection ended.
@@ -192,6 +207,13 @@ impl Session {
         let answer = get(self.address, &self.stat);
         assert_eq!(answer.status(), 200);
         answer.json()
+    }
+
+    /// What stat says of a session that lives.
+    pub(crate) fn told(&self) -> serde_json::Value {
+        let mut stat = self.stat();
+        assert!(stat["error"].is_null(), "{stat}");
+        stat["response"].take()
     }
 
     pub(crate) fn stop(&self) -> Answer {
