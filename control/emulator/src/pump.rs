@@ -333,14 +333,42 @@ fn length(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Content;
+    use crate::{Content, Gaps};
+
+    const FAIR: Weather = Weather { stalled: None, tick: TICK, rate: 1000 };
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_stream_that_goes_on_in_another_way_counts_from_then_on() {
+        let source = Source::new(Content::Signed { bitrate_bps: 4_000_000 }, "", &Behaviour::default(), 0);
+        let gaps = Some(Gaps { every: MINUTE, lasting: Some(MINUTE) });
+        let silenced = Delivery { gaps, ..Delivery::default() };
+        let slow = Delivery { pace: Pace::Factor(Some(500)), ..Delivery::default() };
+        for (name, delivery, is_stalled) in [("silences", silenced, true), ("half the pace", slow, false)] {
+            let behaviour = Behaviour { delivery, ..Behaviour::default() };
+            let mut pump = Pump::new(source, &behaviour, Duration::ZERO, Duration::ZERO, 1);
+            let mut out = Vec::new();
+            // A minute after the head, with nothing sent since.
+            pump.edge_time = pump.edge_time.saturating_sub(2 * MINUTE);
+            pump.place = source.place_at(pump.edge_time + MINUTE);
+            let step = pump.step(MINUTE, FAIR, &mut out);
+            assert!(matches!(step, Step::Wait { stalled, .. } if stalled == is_stalled), "{name}: {step:?}");
+            // The next silence is four minutes after the head.
+            pump.step(3 * MINUTE, FAIR, &mut out);
+            pump.take_up(delivery);
+            for (elapsed, is_silent) in [(Duration::ZERO, false), (MINUTE, is_stalled)] {
+                out.clear();
+                let step = pump.step(elapsed, FAIR, &mut out);
+                assert_eq!(matches!(step, Step::Write { .. }), !is_silent, "{name}, {elapsed:?}: {step:?}");
+            }
+        }
+    }
 
     #[test]
     fn a_stream_that_has_caught_up_writes_once_in_a_tick() {
         let content = Content::Signed { bitrate_bps: 1_000_000_000 };
         let source = Source::new(content, "", &Behaviour::default(), 0);
         let mut pump = Pump::new(source, &Behaviour::default(), Duration::ZERO, Duration::ZERO, 1);
-        let weather = Weather { stalled: None, tick: TICK, rate: 1000 };
         let mut out = Vec::new();
         let mut last = Step::Wait { time: TICK, stalled: false };
         for _ in 0..1000 {
@@ -348,7 +376,7 @@ mod tests {
             let edge = source.place_at(source::now());
             while source.place_at(source::now()) < edge + 4 {}
             out.clear();
-            let step = pump.step(Duration::ZERO, weather, &mut out);
+            let step = pump.step(Duration::ZERO, FAIR, &mut out);
             // A piece that is full does not catch up.
             if matches!(last, Step::Write { payload } if payload < PIECE) {
                 assert!(matches!(step, Step::Wait { .. }), "{last:?}, then {step:?}");
