@@ -156,7 +156,7 @@ fn run(options: &mut Options) -> Result<usize> {
     for kind in kinds {
         let outcome = kills::measure(kind, options)?;
         outcome.print(kind, options);
-        missed += outcome.judge(kind, options);
+        missed += outcome.judge(kind);
     }
     Ok(missed)
 }

@@ -133,6 +133,12 @@ impl Server {
         get(self.address, path).unwrap_or_else(|e| panic!("GET {path}: {e}; the log:\n{}", self.log()))
     }
 
+    /// Another method than GET, without a body.
+    pub(crate) fn ask(&self, method: &str, path: &str) -> Answer {
+        exchange(self.address, method, path)
+            .unwrap_or_else(|e| panic!("{method} {path}: {e}; the log:\n{}", self.log()))
+    }
+
     /// Every sample of `/metrics`, by its name with its labels as written.
     pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
         let answer = self.get("/metrics");
@@ -217,10 +223,14 @@ impl Answer {
 
 /// GET on a connection of its own, within the deadline of one answer.
 pub(crate) fn get(address: SocketAddr, path: &str) -> std::io::Result<Answer> {
+    exchange(address, "GET", path)
+}
+
+fn exchange(address: SocketAddr, method: &str, path: &str) -> std::io::Result<Answer> {
     let deadline = Instant::now() + ANSWER;
     let mut socket = TcpStream::connect_timeout(&address, ANSWER)?;
     socket.set_write_timeout(Some(ANSWER))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     let mut piece = [0; 16 << 10];

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use millrace_boundary::Monotonic;
-use millrace_media::ts::{NULL_PACKET, PACKET_LEN, Packet};
+use millrace_media::ts::{JoinPoint, NULL_PACKET, PACKET_LEN, Packet};
 
 use super::{
     pace::Playout,
@@ -16,8 +16,10 @@ use crate::{
 
 /// A clock that goes on by more than this, or back by more than [`BACKWARDS`],
 /// without saying so has jumped; less is jitter, or lost packets.
-const FORWARDS: Duration = Duration::from_secs(5);
+const FORWARDS: Duration = Duration::from_secs(8);
 const BACKWARDS: Duration = Duration::from_secs(1);
+/// Held back at most while some stream behind the join point has no packet.
+const UNCOUNTED_BYTES: usize = 1 << 20;
 /// Held back at most while a join point is waited for.
 const ADRIFT_BYTES: usize = 8 << 20;
 
@@ -79,7 +81,9 @@ impl Chain {
     fn drift(&mut self, packets: &[u8], now: Monotonic) -> io::Result<()> {
         let Some(mut candidate) = self.adrift.take() else { return Ok(()) };
         candidate.push(packets);
-        match candidate.first_join() {
+        let is_whole =
+            |join: &&JoinPoint| candidate.knows_counters_at(join) || candidate.len() > UNCOUNTED_BYTES;
+        match candidate.first_join().filter(is_whole) {
             Some(join) => self.publish(&candidate.packets_from(join), now),
             // Without a place to join it goes on as it came.
             None if candidate.len() > ADRIFT_BYTES => self.publish(candidate.bytes(), now),
@@ -90,10 +94,13 @@ impl Chain {
         }
     }
 
-    /// Where in `packets` the clock jumps and nothing signals it.
+    /// Where in `packets` the clock jumps and nothing signals it: behind the
+    /// last packet that told the old time, since nobody can say to which side
+    /// of the jump those without a clock belong.
     fn jump(&self, packets: &[u8]) -> Option<usize> {
         let pid = self.writer.psi()?.pcr_pid()?;
         let mut last = self.writer.last_pcr()?;
+        let mut behind_last = 0;
         for (i, bytes) in packets.as_chunks::<PACKET_LEN>().0.iter().enumerate() {
             let packet = Packet::new(bytes);
             if packet.pid() != pid || !packet.has_sync() || packet.transport_error() {
@@ -103,9 +110,10 @@ impl Chain {
             let (forwards, backwards) = (pcr.since(last), last.since(pcr));
             let has_jumped = if forwards <= backwards { forwards > FORWARDS } else { backwards > BACKWARDS };
             if has_jumped && !packet.discontinuity() {
-                return Some(i * PACKET_LEN);
+                return Some(behind_last);
             }
             last = pcr;
+            behind_last = (i + 1) * PACKET_LEN;
         }
         None
     }
@@ -225,13 +233,13 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_without_a_word_is_mended_and_jitter_is_not() {
         // At 25 packets a second the clock would stand at 120 s.
-        let ticks = |seconds: f64| (seconds * 27e6) as u64;
+        let ticks = |millis: u64| millis * SECOND / 1_000;
         for (name, clock, jumps) in [
-            ("goes on", ticks(120.0), 0),
-            ("50 ms of jitter", ticks(119.95), 0),
-            ("two seconds lost", ticks(122.0), 0),
-            ("ten seconds on", ticks(130.0), 1),
-            ("ten seconds back", ticks(110.0), 1),
+            ("goes on", ticks(120_000), 0),
+            ("50 ms of jitter", ticks(119_950), 0),
+            ("two seconds lost", ticks(122_000), 0),
+            ("ten seconds on", ticks(130_000), 1),
+            ("ten seconds back", ticks(110_000), 1),
             ("from zero", 0, 1),
             ("from the end of its range", Pcr::MODULUS - SECOND * 40, 1),
         ] {

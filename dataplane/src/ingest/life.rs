@@ -42,6 +42,8 @@ const PROGRESS_HOLDS: Duration = Duration::from_secs(10);
 const SHORT_PLAY: Duration = Duration::from_millis(1_500);
 /// So many short plays in a row, and the content is given up.
 const SHORT_PLAYS: u32 = 6;
+/// Attempts after a loss that may fail before there are pauses.
+const FREE_RETRIES: u8 = 3;
 /// Pauses between attempts while nothing plays.
 const URGENT: Pauses = Pauses { first: Duration::from_millis(500), longest: Duration::from_secs(8) };
 /// Pauses between attempts beside a source that may yet do.
@@ -207,6 +209,8 @@ pub(super) struct Life {
     /// What the last failed attempt says.
     last: Option<Cause>,
     back_off: BackOff,
+    /// Attempts that failed since the active source was lost.
+    retries: u8,
     short_plays: u32,
 }
 
@@ -223,6 +227,7 @@ impl Life {
             witnesses: 0,
             last: None,
             back_off: BackOff::default(),
+            retries: 0,
             short_plays: 0,
         };
         life.start(Why::Needed, now, effects);
@@ -411,9 +416,13 @@ impl Life {
     fn ready(&mut self, id: SourceId, now: Monotonic, effects: &mut Vec<Effect>) {
         match (self.phase, self.why(id)) {
             (_, None) | (Phase::Ended, _) | (Phase::Live { .. }, Some(Why::Standby)) => return,
-            (Phase::Live { active, .. } | Phase::Stalled { active, .. }, _) => {
+            (Phase::Live { active, .. } | Phase::Stalled { active, .. }, why) => {
                 effects.push(Effect::Promote(id));
                 effects.push(Effect::Stop(active.id));
+                if why == Some(Why::Hedge) {
+                    // Should this one do no better, the next is asked later.
+                    self.back_off.grow(PATIENT, now);
+                }
             }
             (Phase::Starting { .. } | Phase::FailingOver { .. }, _) => effects.push(Effect::Promote(id)),
         }
@@ -468,7 +477,18 @@ impl Life {
                     self.end(cause, effects);
                 }
             }
-            Phase::FailingOver { .. } => self.back_off.grow(URGENT, now),
+            Phase::FailingOver { .. } => {
+                // One engine down is often not alone: the first few others are
+                // asked without a pause.
+                if self.retries < FREE_RETRIES {
+                    self.retries += 1;
+                    if self.challengers.is_empty() {
+                        self.start(Why::Needed, now, effects);
+                    }
+                } else {
+                    self.back_off.grow(URGENT, now);
+                }
+            }
             Phase::Live { .. } | Phase::Stalled { .. } => self.back_off.grow(PATIENT, now),
             Phase::Ended => {}
         }
@@ -485,6 +505,7 @@ impl Life {
             return self.end(cause, effects);
         }
         self.back_off = BackOff::default();
+        self.retries = 0;
         if self.short_plays > 1 {
             self.back_off = BackOff { attempts: self.short_plays - 2, until: now };
             self.back_off.grow(URGENT, now);

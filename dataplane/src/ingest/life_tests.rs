@@ -212,12 +212,15 @@ fn a_lost_source_is_replaced_until_the_budget_is_over() {
             vec![
                 (1, Ready(s(0))),
                 (20, Failed(s(0), BROKEN)),
-                (21, Failed(s(1), BROKEN)),
+                (20, Failed(s(1), BROKEN)),
+                (20, Failed(s(2), BROKEN)),
+                (20, Failed(s(3), BROKEN)),
+                (20, Failed(s(4), BROKEN)),
+                (20, Tick),
                 (21, Tick),
-                (22, Tick),
             ],
             over,
-            after(lost(), &[Start(s(2), Why::Needed)]),
+            after(lost(), &[2, 3, 4, 5].map(|n| Start(s(n), Why::Needed))),
         ),
         (
             "a second one beside one that takes long",

@@ -242,11 +242,6 @@ impl Session {
         if let Some(stat) = source.stat.borrow().as_ref().filter(|_| !self.has_played()) {
             self.gauges.note_swarm(stat.peers.unwrap_or(0), stat.downloaded.unwrap_or(0));
         }
-        let is_encrypted = source.stat.borrow().as_ref().is_some_and(|stat| stat.is_encrypted);
-        if is_encrypted && self.refused.borrow().is_some() && source.first_packet.get().is_none() {
-            let detail = "the content is encrypted, and its engine refuses to hand it out";
-            return self.failed(context, source, &Failure::new(Cause::ContentRestricted, detail));
-        }
         match finding {
             Finding::Nothing => {}
             Finding::Progress => self.apply(context, Event::Progress(source.id), now),

@@ -331,12 +331,30 @@ impl Source {
         if merged || self.stopped.get() {
             return None;
         }
-        if let Some(path) = stat {
+        if let Some(path) = stat.clone() {
             spawn(super::polling::poll(Rc::clone(self), Rc::clone(session), Rc::clone(context), path));
         }
         let deadline = Monotonic::now() + PLAY_LIMIT;
         let played = engine::play(self.address, &playback, deadline, |failure| session.refused(failure));
-        unless_called(&self.quit, played).await
+        match unless_called(&self.quit, played).await? {
+            Err(failure) if failure.cause == Cause::EngineError => {
+                Some(Err(self.reconsider(failure, stat).await))
+            }
+            played => Some(played),
+        }
+    }
+
+    /// An engine that refuses playback with an error of its own may have a
+    /// reason that only its statistics tell.
+    async fn reconsider(&self, failure: Failure, stat: Option<String>) -> Failure {
+        let Some(path) = stat else { return failure };
+        match engine::stat(self.address, &path).await {
+            Ok(stat) if stat.is_encrypted => {
+                let detail = "the content is encrypted, and its engine refuses to hand it out";
+                Failure::new(Cause::ContentRestricted, detail)
+            }
+            _ => failure,
+        }
     }
 
     /// Reads until the stream breaks off; `None` when it was told to end.

@@ -3,7 +3,9 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use millrace_media::ts::{Discontinuity, Event, Indexer, JoinPoint, PACKET_LEN, Packet, Pcr, Psi};
+use millrace_media::ts::{
+    Continuity, Discontinuity, Event, Indexer, JoinPoint, PACKET_LEN, Packet, Pcr, Psi,
+};
 
 use super::{
     ChainWriter,
@@ -165,7 +167,9 @@ impl Candidate {
         let newest = self.joins.back().and_then(|j| j.pcr);
         let join = match (chain.last_pcr(), newest) {
             (Some(end), Some(newest)) if is_same_clock(end, newest) => {
-                self.joins.iter().find(|j| j.pcr.is_some_and(|pcr| ahead(pcr, end).is_some()))
+                // Time stamps have to rise, so the very same point is not enough.
+                let is_later = |pcr| ahead(pcr, end).is_some_and(|by| !by.is_zero());
+                self.joins.iter().find(|j| j.pcr.is_some_and(is_later))
             }
             _ => self.joins.front(),
         };
@@ -183,14 +187,53 @@ impl Candidate {
     }
 
     /// The packets to go on with at `join`, what stands before them included:
-    /// PAT, PMT, and on every PID the signal that it does not continue.
+    /// PAT, PMT, and on every PID the signal that it does not continue, counted
+    /// so that what follows does.
     pub(crate) fn packets_from(&self, join: &JoinPoint) -> Vec<u8> {
+        let mut out = Vec::new();
+        if let Some(psi) = self.psi_at(join) {
+            let (continuity, _) = self.continuity_at(join, psi);
+            out = JoinPoint { continuity, ..join.clone() }.preface(psi, Discontinuity::Signalled);
+        }
+        out.extend_from_slice(self.from(join));
+        out
+    }
+
+    /// Whether each of the streams at `join` has had a packet, so that its
+    /// counter is known.
+    pub(crate) fn knows_counters_at(&self, join: &JoinPoint) -> bool {
+        self.psi_at(join).is_none_or(|psi| self.continuity_at(join, psi).1)
+    }
+
+    fn psi_at(&self, join: &JoinPoint) -> Option<&Arc<Psi>> {
         let psi =
             self.psi.iter().rev().find(|(offset, _)| *offset <= join.offset).or_else(|| self.psi.front());
-        let mut out = psi.map_or_else(Vec::new, |(_, psi)| join.preface(psi, Discontinuity::Signalled));
+        psi.map(|(_, psi)| psi)
+    }
+
+    fn from(&self, join: &JoinPoint) -> &[u8] {
         let from = usize::try_from(join.offset.saturating_sub(self.start)).unwrap_or(0).min(self.bytes.len());
-        out.extend_from_slice(&self.bytes[from..]);
-        out
+        &self.bytes[from..]
+    }
+
+    /// The last counters before `join`. One that no packet has told yet follows
+    /// from the first packet behind it. Says whether all are known.
+    fn continuity_at(&self, join: &JoinPoint, psi: &Psi) -> (Continuity, bool) {
+        let mut continuity = join.continuity.clone();
+        let mut unknown: Vec<_> =
+            psi.streams().map(|s| s.pid).filter(|pid| continuity.last(*pid).is_none()).collect();
+        for bytes in self.from(join).as_chunks::<PACKET_LEN>().0 {
+            if unknown.is_empty() {
+                break;
+            }
+            let packet = Packet::new(bytes);
+            if let Some(at) = unknown.iter().position(|pid| *pid == packet.pid()) {
+                let counter = packet.continuity_counter();
+                let before = if packet.has_payload() { counter.wrapping_sub(1) } else { counter };
+                continuity.set(unknown.swap_remove(at), before);
+            }
+        }
+        (continuity, unknown.is_empty())
     }
 }
 
