@@ -11,10 +11,7 @@ use std::{
 
 use millrace_emulator::{ContentId, Scenario, signed::Report};
 use serde_json::Value;
-use support::{
-    server::parse_answer,
-    stage::{Setup, Stage, path, signed},
-};
+use support::stage::{Setup, Stage, path, signed};
 
 mod support;
 
@@ -168,7 +165,6 @@ fn a_player_that_was_sent_headers_is_closed_when_there_is_no_hope() {
     // Whoever asks for a status gets one.
     let answer = stage.server.get(&format!("{}&wait=soon", path(&id)));
     assert_eq!(answer.status, 400, "{}", answer.text());
-    assert!(parse_answer(b"HTTP/1.1 400 x\r\n\r\n").is_some());
 }
 
 #[test]

@@ -61,6 +61,9 @@ const RESOLVE_PAUSE: Duration = Duration::from_millis(5);
 /// A slot whose start was given up is held for this long for the late answer;
 /// the answer is waited for, and stopped, in any case.
 const SLOT_PATIENCE: Duration = Duration::from_secs(3);
+/// One that was asked this long before another one that plays, and has brought
+/// nothing, is slow beyond what a swarm explains.
+const OUTRUN: Duration = Duration::from_secs(3);
 /// An engine that was left before it answered a start, this long after, is held
 /// to be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -199,6 +202,12 @@ impl Source {
             return;
         }
         let waited = Monotonic::now().since(self.began);
+        if self.was_outrun(session) {
+            // Blamed for silence where it has not even answered.
+            let cause = if lease.is_opened() { Cause::StartTimeout } else { Cause::EngineSilent };
+            lease.report(EngineEvidence::StartFailed(cause));
+            return;
+        }
         match session.stream.ended().map(|e| e.cause) {
             Some(Cause::StartTimeout) if lease.is_opened() => {
                 lease.report(EngineEvidence::StartFailed(Cause::StartTimeout));
@@ -209,6 +218,13 @@ impl Source {
             Some(Cause::Stalled) => lease.report(EngineEvidence::Broke(Cause::Stalled)),
             _ => {}
         }
+    }
+
+    /// Whether one that was begun later plays, and this one has brought nothing.
+    fn was_outrun(&self, session: &Session) -> bool {
+        let waited = Monotonic::now().since(self.began);
+        let is_outrun = session.active().is_some_and(|active| active > self.id);
+        is_outrun && self.first_packet.get().is_none() && waited >= OUTRUN
     }
 
     /// Beside other streams of the same engine, an id is resolved before it is
@@ -255,17 +271,17 @@ impl Source {
     ) -> Option<Result<Opened, Failure>> {
         context.count(|c| c.engine_starts += 1);
         let content = session.content_to_ask(context);
-        let mut answer = self.ask(content.clone(), ANSWER_LIMIT, lease).await?;
+        let mut answer = self.ask(session, content.clone(), ANSWER_LIMIT, lease).await?;
         if matches!(&answer, Err(failure) if failure.cause == Cause::SessionLost) {
             // Another start has taken the session's place: a new one, once.
-            answer = self.ask(content, ANSWER_LIMIT, lease).await?;
+            answer = self.ask(session, content, ANSWER_LIMIT, lease).await?;
         }
         let first = match answer {
             Err(failure) if failure.cause == Cause::ContentUnavailable => failure,
             other => return Some(other),
         };
         let Some(other) = session.other_kind() else { return Some(Err(first)) };
-        Some(match self.ask(other, SWAP_LIMIT, lease).await? {
+        Some(match self.ask(session, other, SWAP_LIMIT, lease).await? {
             Ok(opened) => {
                 session.other_kind_works(context);
                 Ok(opened)
@@ -276,6 +292,7 @@ impl Source {
 
     async fn ask(
         &self,
+        session: &Session,
         content: Content,
         limit: Duration,
         lease: &mut Option<Lease>,
@@ -290,7 +307,7 @@ impl Source {
         if answer.is_none()
             && let Some(mut lease) = lease.take()
         {
-            if Monotonic::now().since(self.began) >= PATIENCE {
+            if Monotonic::now().since(self.began) >= PATIENCE || self.was_outrun(session) {
                 lease.report(EngineEvidence::StartFailed(Cause::EngineSilent));
             }
             spawn(async move {
