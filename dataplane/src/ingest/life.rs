@@ -34,8 +34,8 @@ use millrace_boundary::{Cause, Monotonic, StreamState};
 pub(super) const MAX_STARTS: u8 = 3;
 /// Engines that have to agree that a content cannot be had.
 const CONTENT_WITNESSES: u8 = 2;
-/// Challengers at the same time, at most.
-const MAX_CHALLENGERS: usize = 2;
+/// Challengers at the same time, at most; beside an active source there is one.
+const MAX_CHALLENGERS: usize = 3;
 /// Proof of progress that is older than this proves nothing any more.
 const PROGRESS_HOLDS: Duration = Duration::from_secs(10);
 /// A source that broke off sooner than this has not really played.
@@ -376,10 +376,10 @@ impl Life {
         used >= self.limits.longest_start || (used >= self.limits.start_budget && !is_fresh)
     }
 
-    /// Asks a second engine when the only one asked takes long.
+    /// Asks one more engine when the newest one asked takes long.
     fn hedge_late(&mut self, now: Monotonic, effects: &mut Vec<Effect>) {
-        if let [only] = self.challengers[..]
-            && now.since(only.asked) >= self.limits.hedge_after
+        let newest = self.challengers.iter().map(|c| c.asked).max();
+        if newest.is_some_and(|asked| now.since(asked) >= self.limits.hedge_after)
             && self.back_off.until <= now
         {
             self.start(Why::Hedge, now, effects);

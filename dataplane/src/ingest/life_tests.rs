@@ -70,6 +70,12 @@ fn a_start_asks_engines_until_one_plays_or_the_budget_is_over() {
             vec![Start(s(1), Why::Hedge), Promote(s(1)), Stop(s(0))],
         ),
         (
+            "a third one when the second takes long as well, and no fourth",
+            vec![(5, Tick), (9, Tick), (10, Tick), (15, Tick), (16, Ready(s(2)))],
+            live,
+            vec![Start(s(1), Why::Hedge), Start(s(2), Why::Hedge), Promote(s(2)), Stop(s(0)), Stop(s(1))],
+        ),
+        (
             "three engines at most",
             vec![(1, Failed(s(0), BROKEN)), (2, Failed(s(1), BROKEN)), (3, Failed(s(2), BROKEN))],
             None,
