@@ -276,7 +276,9 @@ fn every_fault_of_a_content_gives_what_its_row_says() {
             // published before the jump showed: 40 ms at most.
             Mended(_) => {
                 let jumps = report.signalled_jumps;
-                !ended && report.unaligned_bytes == 0 && jumps > 0 && report.continuity_errors <= 2 * jumps
+                let is_bridged = report.is_unbroken() && jumps == 0;
+                let is_marked = jumps > 0 && report.continuity_errors <= 2 * jumps;
+                !ended && report.unaligned_bytes == 0 && (is_bridged || is_marked)
             }
             Passed(_) => !ended && report.unaligned_bytes == 0,
             Ended(run) => ended && report.is_unbroken() && run_of(&report) >= Duration::from_secs(run),
@@ -284,7 +286,8 @@ fn every_fault_of_a_content_gives_what_its_row_says() {
         };
         assert!(is_right, "ended {ended}: {report:?}");
         assert!(longest < Duration::from_secs(2), "{longest:?} without a byte: {report:?}");
-        assert!(run_of(&report) >= Duration::from_secs(2), "no picture: {report:?}");
+        // Counted in packets: the numbers of some go back.
+        assert!(report.packets - report.filler > 1_300, "no picture for two seconds: {report:?}");
         assert_well_used(&emulator);
     });
 }
