@@ -54,7 +54,7 @@ impl Chain {
             adrift: None,
             jumps: 0,
         };
-        chain.publish(candidate.bytes(), now)?;
+        chain.append(candidate.bytes(), now)?;
         Ok(chain)
     }
 
@@ -146,14 +146,15 @@ impl Chain {
         self.adrift = None;
         let join = match candidate.fit(&self.writer) {
             Fit::Exact(from) => {
-                self.publish(&candidate.bytes()[from..], now)?;
+                self.append(&candidate.bytes()[from..], now)?;
                 return Ok("exactly where the chain ends");
             }
             Fit::Apart(Some(join)) => Some(join),
             Fit::Apart(None) | Fit::Behind | Fit::Unknown => candidate.newest_join().cloned().map(Box::new),
         };
         let Some(join) = join else { return Ok("from its next packet") };
-        self.publish(&candidate.packets_from(&join), now)?;
+        // It may have jumped while it was a challenger.
+        self.append(&candidate.packets_from(&join), now)?;
         Ok("at a join point, discontinuity signalled")
     }
 
