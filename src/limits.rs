@@ -2,7 +2,10 @@
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::disable_transparent_huge_pages,
+};
 
 /// Descriptors below which a server runs out of them before it runs out of
 /// core: a core carries about 9,000 viewers of 4 Mbit/s, each a descriptor.
@@ -27,6 +30,14 @@ pub(crate) fn raise_descriptors() -> io::Result<u64> {
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
     }
     Ok(maximum.unwrap_or(u64::MAX))
+}
+
+/// Keeps the heap in pages of 4 KiB: it is small and scattered, and huge pages
+/// of it cost 13 MiB of memory at rest and win no measurable time.
+pub(crate) fn use_small_pages() {
+    if let Err(error) = disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "cannot do without huge pages");
+    }
 }
 
 /// Why the kernel does not give this process a uring, or nothing when it does.

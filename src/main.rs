@@ -80,6 +80,8 @@ enum ConfigCommand {
 }
 
 fn main() -> ExitCode {
+    // Before the heap grows.
+    limits::use_small_pages();
     match run(Arguments::parse().command) {
         Ok(status) => status,
         Err(error) if error.is::<Complaints>() => {

@@ -35,7 +35,9 @@ fn crowd_on_a_cold_stream(driver: Driver, shards: usize, ender: Ender) {
         shards,
         timing: Timing { start_first: Duration::from_secs(2), ..fast() },
         // More of the engine's first burst, so that a long run takes less time.
-        config: "[viewers]\nprebuffer = \"8s\"\n".to_owned(),
+        // And no long search for another engine after its death.
+        config: "[viewers]\nprebuffer = \"8s\"\n[streams]\nstart_budget = \"4s\"\nlongest_start = \"4s\"\n"
+            .to_owned(),
         // The engine that is killed below.
         allow: &["engine turned"],
         ..Setup::default()

@@ -39,7 +39,7 @@ pub(crate) struct Segment {
     start: u64,
     published: AtomicUsize,
     psi: Option<Arc<Psi>>,
-    joins: [OnceLock<Join>; JOINS],
+    joins: [OnceLock<Box<Join>>; JOINS],
     next: OnceLock<Arc<Segment>>,
 }
 
@@ -80,7 +80,7 @@ impl Segment {
 
     /// Its join points, oldest first.
     pub(crate) fn joins(&self) -> impl DoubleEndedIterator<Item = &Join> {
-        self.joins.iter().filter_map(OnceLock::get)
+        self.joins.iter().filter_map(|join| join.get().map(AsRef::as_ref))
     }
 
     /// What to send from.
@@ -91,7 +91,7 @@ impl Segment {
     fn add_join(&self, join: Join) {
         // Found slightly out of order at worst; a full list loses the newest.
         if let Some(free) = self.joins.iter().find(|j| j.get().is_none()) {
-            free.set(join).ok();
+            free.set(Box::new(join)).ok();
         }
     }
 }

@@ -6,7 +6,7 @@
 //! there on bytes are compared.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     hash::{DefaultHasher, Hasher},
     time::Duration,
 };
@@ -30,27 +30,20 @@ pub(super) struct Mark {
     pub(super) pcr: Pcr,
 }
 
-/// The newest packets with a PCR, by fingerprint.
+/// The newest packets with a PCR. Every stream keeps them and few ever need
+/// them, so they are kept small and looked through, not indexed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks {
     marks: VecDeque<Mark>,
-    /// Offset by fingerprint; of equal ones the newest.
-    offsets: HashMap<u64, u64>,
 }
 
 impl Marks {
     /// Adds the packet at `offset`, and forgets what is too old.
     pub(super) fn add(&mut self, packet: Packet<'_>, pcr: Pcr, offset: u64) {
-        let mark = Mark { fingerprint: fingerprint(packet), offset, pcr };
-        self.marks.push_back(mark);
-        self.offsets.insert(mark.fingerprint, offset);
+        self.marks.push_back(Mark { fingerprint: fingerprint(packet), offset, pcr });
         while let Some(oldest) = self.marks.front()
             && (self.marks.len() > MOST || ahead(pcr, oldest.pcr).is_none_or(|by| by > SPAN))
         {
-            let Mark { fingerprint, offset, .. } = *oldest;
-            if self.offsets.get(&fingerprint) == Some(&offset) {
-                self.offsets.remove(&fingerprint);
-            }
             self.marks.pop_front();
         }
     }
@@ -58,11 +51,7 @@ impl Marks {
     /// Forgets what lies before `offset`.
     pub(super) fn forget_before(&mut self, offset: u64) {
         while self.marks.front().is_some_and(|m| m.offset < offset) {
-            if let Some(Mark { fingerprint, offset, .. }) = self.marks.pop_front()
-                && self.offsets.get(&fingerprint) == Some(&offset)
-            {
-                self.offsets.remove(&fingerprint);
-            }
+            self.marks.pop_front();
         }
     }
 
@@ -76,18 +65,26 @@ impl Marks {
         self.marks.back().map(|m| m.pcr)
     }
 
-    /// Where the newest packets that `other` has as well stand: here and there.
+    /// Where the newest packet that `other` has as well stands: here and there.
     pub(super) fn meets(&self, other: &Self) -> Option<(u64, u64)> {
-        self.marks
-            .iter()
-            .rev()
-            .take(NEAR)
-            .find_map(|mark| Some((mark.offset, *other.offsets.get(&mark.fingerprint)?)))
+        let newest = self.newest();
+        // Of equal ones the newest, there too.
+        let common = other.marks.iter().rev().filter_map(|there| {
+            let age = newest.iter().position(|here| here.fingerprint == there.fingerprint)?;
+            Some((age, there.offset))
+        });
+        let (age, there) = common.min_by_key(|(age, _)| *age)?;
+        Some((newest[age].offset, there))
     }
 
     /// Whether one of the newest packets of `other` is here, wherever.
     pub(super) fn contains_newest_of(&self, other: &Self) -> bool {
-        other.marks.iter().rev().take(NEAR).any(|mark| self.offsets.contains_key(&mark.fingerprint))
+        other.meets(self).is_some()
+    }
+
+    /// Among which the place to compare from is looked for, newest first.
+    fn newest(&self) -> Vec<Mark> {
+        self.marks.iter().rev().take(NEAR).copied().collect()
     }
 }
 
@@ -189,12 +186,11 @@ mod tests {
             marks.add(Packet::new(&packet(n)), pcr, u64::from(n) * 188);
         }
         assert_eq!(marks.marks.len(), 30 * 25 + 1);
-        assert_eq!(marks.offsets.len(), marks.marks.len());
         for n in 0..5_000u32 {
             marks.add(Packet::new(&packet(n)), Pcr::from_ticks(1), u64::from(n));
         }
         assert_eq!(marks.marks.len(), MOST);
         marks.forget_before(4_999);
-        assert_eq!((marks.marks.len(), marks.offsets.len()), (1, 1));
+        assert_eq!(marks.marks.len(), 1);
     }
 }

@@ -115,7 +115,6 @@ pub(crate) struct ChainWriter {
     /// Of the newest segment, in bytes.
     capacity: usize,
     indexer: Indexer,
-    events: Vec<Event>,
     psi: Option<Arc<Psi>>,
     last_pcr: Option<Pcr>,
     at: Duration,
@@ -149,7 +148,6 @@ impl ChainWriter {
             kept: VecDeque::from([Kept { segment, end: Duration::ZERO }]),
             capacity: FIRST_SEGMENT_BYTES,
             indexer: Indexer::new(),
-            events: Vec::with_capacity(32),
             psi: None,
             last_pcr: None,
             at: Duration::ZERO,
@@ -236,22 +234,19 @@ impl ChainWriter {
         if packets.is_empty() {
             return Ok(());
         }
-        let mut events = std::mem::take(&mut self.events);
+        let mut events = Vec::new();
         self.indexer.scan(packets, &mut events);
-        let outcome = self.apply(packets, &mut events, now);
-        events.clear();
-        self.events = events;
-        outcome
+        self.apply(packets, events, now)
     }
 
     /// Writes `packets`, cutting the segment where the PSI changes so that one
     /// PSI is in force in all of a segment.
-    fn apply(&mut self, packets: &[u8], events: &mut Vec<Event>, now: Monotonic) -> io::Result<()> {
+    fn apply(&mut self, packets: &[u8], events: Vec<Event>, now: Monotonic) -> io::Result<()> {
         let base = self.published;
         let within =
             |offset: u64| usize::try_from(offset.saturating_sub(base)).unwrap_or(0).min(packets.len());
         let mut written = 0;
-        for event in events.drain(..) {
+        for event in events {
             match event {
                 Event::Pcr { pcr, discontinuity, offset } => {
                     self.tick(pcr, discontinuity, now);

@@ -96,7 +96,7 @@ pub struct Indexer {
     stats: IndexStats,
     continuity: ContinuityChecker,
     /// The PIDs of which every packet is wanted.
-    watched: Box<[bool; Pid::COUNT]>,
+    watched: PidSet,
     /// Of the next packet.
     offset: u64,
     tables: Tables,
@@ -106,6 +106,29 @@ pub struct Indexer {
     clock: StreamClock,
     clock_pid: Option<Pid>,
     lead: Option<Lead>,
+}
+
+/// Some PIDs, a bit each.
+#[derive(Clone, Debug)]
+struct PidSet([u64; Pid::COUNT / 64]);
+
+impl PidSet {
+    fn only(pid: Pid) -> Self {
+        let mut set = Self([0; Pid::COUNT / 64]);
+        set.set(pid, true);
+        set
+    }
+
+    #[inline]
+    fn contains(&self, pid: Pid) -> bool {
+        self.0[pid.index() / 64] >> (pid.index() % 64) & 1 != 0
+    }
+
+    fn set(&mut self, pid: Pid, is_in: bool) {
+        let word = &mut self.0[pid.index() / 64];
+        let bit = 1 << (pid.index() % 64);
+        *word = if is_in { *word | bit } else { *word & !bit };
+    }
 }
 
 /// The stream at whose starts viewers join.
@@ -131,12 +154,10 @@ impl Indexer {
     /// At offset zero, knowing nothing.
     #[must_use]
     pub fn new() -> Self {
-        let mut watched = Box::new([false; Pid::COUNT]);
-        watched[Pid::PAT.index()] = true;
         Self {
             stats: IndexStats::default(),
             continuity: ContinuityChecker::new(),
-            watched,
+            watched: PidSet::only(Pid::PAT),
             offset: 0,
             tables: Tables::default(),
             psi: None,
@@ -177,7 +198,7 @@ impl Indexer {
             let header = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             let pid = Pid::from_low_bits(u16::from_be_bytes([bytes[1], bytes[2]]));
             // Sync, no error, no unit start, in the clear, payload only.
-            let is_plain = header & 0xFFC0_00F0 == 0x4700_0010 && !self.watched[pid.index()];
+            let is_plain = header & 0xFFC0_00F0 == 0x4700_0010 && !self.watched.contains(pid);
             let first = [bytes[4], bytes[5], bytes[6], bytes[7], bytes[8], bytes[9], bytes[10], bytes[11]];
             if !(is_plain && self.continuity.follows(pid, (header & 0x0F) as u8, first)) {
                 self.on_packet(Packet::new(bytes), events);
@@ -273,7 +294,7 @@ impl Indexer {
     fn conclude(&mut self, found: Found, events: &mut Vec<Event>) {
         let Some(lead) = &mut self.lead else { return };
         let is_open = lead.unit.is_some();
-        self.watched[lead.pid.index()] = is_open && found == Found::Undecided;
+        self.watched.set(lead.pid, is_open && found == Found::Undecided);
         if found == Found::Undecided {
             return;
         }
@@ -366,13 +387,12 @@ impl Indexer {
 
     /// Watches the PIDs of the tables and, while a unit is open, the lead's.
     fn watch(&mut self) {
-        self.watched.fill(false);
-        self.watched[Pid::PAT.index()] = true;
+        self.watched = PidSet::only(Pid::PAT);
         for pid in self.tables.pmt_pids() {
-            self.watched[pid.index()] = true;
+            self.watched.set(pid, true);
         }
         if let Some(lead) = self.lead.as_ref().filter(|lead| lead.unit.is_some()) {
-            self.watched[lead.pid.index()] = true;
+            self.watched.set(lead.pid, true);
         }
     }
 }
