@@ -1,11 +1,12 @@
 //! A stream's chain with what time it is in it.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{borrow::Cow, io, sync::Arc, time::Duration};
 
 use millrace_boundary::Monotonic;
-use millrace_media::ts::{JoinPoint, NULL_PACKET, PACKET_LEN, Packet};
+use millrace_media::ts::{JoinPoint, NULL_PACKET, Psi};
 
 use super::{
+    jumps::Jumps,
     pace::Playout,
     watch::{Verdict, Watch},
 };
@@ -14,12 +15,10 @@ use crate::{
     segment::{Candidate, ChainWriter, Fit, STOCK, Window},
 };
 
-/// A clock that goes on by more than this, or back by more than [`BACKWARDS`],
-/// without saying so has jumped; less is jitter, or lost packets.
-const FORWARDS: Duration = Duration::from_secs(8);
-const BACKWARDS: Duration = Duration::from_secs(1);
 /// Held back at most while some stream behind the join point has no packet.
 const UNCOUNTED_BYTES: usize = 1 << 20;
+/// Jumps mended in one go at most; what has more goes on as it came.
+const MOST_AT_ONCE: usize = 16;
 /// Held back at most while a join point is waited for.
 const ADRIFT_BYTES: usize = 8 << 20;
 
@@ -33,10 +32,14 @@ pub(super) struct Chain {
     appended: Monotonic,
     /// Until when what the engine has sent ahead lasts, where that is a stock.
     stocked_until: Monotonic,
+    jumps: Jumps,
+    /// Packets of which the clock has yet to tell whether they come behind a
+    /// jump.
+    held: Vec<u8>,
     /// What came since the clock jumped without a word, until it can be joined.
     adrift: Option<Candidate>,
     /// Jumps mended.
-    jumps: u64,
+    mended: u64,
 }
 
 impl Chain {
@@ -51,10 +54,12 @@ impl Chain {
             watch: Watch::new(),
             appended: now,
             stocked_until: now,
+            jumps: Jumps::new(),
+            held: Vec::new(),
             adrift: None,
-            jumps: 0,
+            mended: 0,
         };
-        chain.append(candidate.bytes(), now)?;
+        chain.judge(candidate.bytes(), candidate.psi(), now)?;
         Ok(chain)
     }
 
@@ -65,57 +70,60 @@ impl Chain {
     /// # Errors
     /// As [`Self::begin`].
     pub(super) fn append(&mut self, packets: &[u8], now: Monotonic) -> io::Result<()> {
-        if self.adrift.is_some() {
-            return self.drift(packets, now);
+        if let Some(candidate) = &mut self.adrift {
+            candidate.push(packets);
+            return self.join_again().map_or(Ok(()), |packets| self.judge(packets, None, now));
         }
-        let (before, after) = packets.split_at(self.jump(packets).unwrap_or(packets.len()));
-        self.publish(before, now)?;
-        if after.is_empty() {
-            return Ok(());
+        if self.held.is_empty() {
+            return self.judge(packets, None, now);
         }
-        self.jumps += 1;
-        self.adrift = Some(Candidate::new());
-        self.drift(after, now)
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(packets);
+        self.judge(held, None, now)
     }
 
-    fn drift(&mut self, packets: &[u8], now: Monotonic) -> io::Result<()> {
-        let Some(mut candidate) = self.adrift.take() else { return Ok(()) };
-        candidate.push(packets);
+    /// The clock is where the PSI of the chain says, or else `psi`.
+    fn judge<'a>(
+        &mut self,
+        packets: impl Into<Cow<'a, [u8]>>,
+        psi: Option<&Arc<Psi>>,
+        now: Monotonic,
+    ) -> io::Result<()> {
+        let mut packets = packets.into();
+        for _ in 0..MOST_AT_ONCE {
+            let pid = self.writer.psi().or(psi).and_then(|psi| psi.pcr_pid());
+            let cut = self.jumps.look(&packets, pid);
+            let (before, after) = packets.split_at(cut.goes_on);
+            self.publish(before, now)?;
+            if !cut.has_jumped {
+                self.held = after.to_vec();
+                return Ok(());
+            }
+            self.mended += 1;
+            let mut candidate = Candidate::new();
+            candidate.push(after);
+            self.adrift = Some(candidate);
+            match self.join_again() {
+                Some(joined) => packets = joined.into(),
+                None => return Ok(()),
+            }
+        }
+        self.publish(&packets, now)
+    }
+
+    /// What goes on behind a jump, once it is known.
+    fn join_again(&mut self) -> Option<Vec<u8>> {
+        let candidate = self.adrift.as_ref()?;
         let is_whole =
             |join: &&JoinPoint| candidate.knows_counters_at(join) || candidate.len() > UNCOUNTED_BYTES;
-        match candidate.first_join().filter(is_whole) {
-            Some(join) => self.publish(&candidate.packets_from(join), now),
+        let packets = match candidate.first_join().filter(is_whole) {
+            Some(join) => candidate.packets_from(join),
             // Without a place to join it goes on as it came.
-            None if candidate.len() > ADRIFT_BYTES => self.publish(candidate.bytes(), now),
-            None => {
-                self.adrift = Some(candidate);
-                Ok(())
-            }
-        }
-    }
-
-    /// Where in `packets` the clock jumps and nothing signals it: behind the
-    /// last packet that told the old time, since nobody can say to which side
-    /// of the jump those without a clock belong.
-    fn jump(&self, packets: &[u8]) -> Option<usize> {
-        let pid = self.writer.psi()?.pcr_pid()?;
-        let mut last = self.writer.last_pcr()?;
-        let mut behind_last = 0;
-        for (i, bytes) in packets.as_chunks::<PACKET_LEN>().0.iter().enumerate() {
-            let packet = Packet::new(bytes);
-            if packet.pid() != pid || !packet.has_sync() || packet.transport_error() {
-                continue;
-            }
-            let Some(pcr) = packet.pcr() else { continue };
-            let (forwards, backwards) = (pcr.since(last), last.since(pcr));
-            let has_jumped = if forwards <= backwards { forwards > FORWARDS } else { backwards > BACKWARDS };
-            if has_jumped && !packet.discontinuity() {
-                return Some(behind_last);
-            }
-            last = pcr;
-            behind_last = (i + 1) * PACKET_LEN;
-        }
-        None
+            None if candidate.len() > ADRIFT_BYTES => candidate.bytes().to_vec(),
+            None => return None,
+        };
+        self.adrift = None;
+        Some(packets)
     }
 
     fn publish(&mut self, packets: &[u8], now: Monotonic) -> io::Result<()> {
@@ -132,8 +140,8 @@ impl Chain {
     }
 
     /// Jumps of a source's clock that were mended.
-    pub(super) fn jumps(&self) -> u64 {
-        self.jumps
+    pub(super) fn mended(&self) -> u64 {
+        self.mended
     }
 
     /// Goes on with what `candidate` has: exactly where the chain ends, or else
@@ -143,6 +151,8 @@ impl Chain {
     /// As [`Self::begin`].
     pub(super) fn splice(&mut self, candidate: &Candidate, now: Monotonic) -> io::Result<&'static str> {
         self.watch.restart();
+        self.held.clear();
+        self.jumps.forget_held();
         self.adrift = None;
         let join = match candidate.fit(&self.writer) {
             Fit::Exact(from) => {
@@ -152,6 +162,7 @@ impl Chain {
             Fit::Apart(Some(join)) => Some(join),
             Fit::Apart(None) | Fit::Behind | Fit::Unknown => candidate.newest_join().cloned().map(Box::new),
         };
+        self.jumps = Jumps::new();
         let Some(join) = join else { return Ok("from its next packet") };
         // It may have jumped while it was a challenger.
         self.append(&candidate.packets_from(&join), now)?;
@@ -201,34 +212,34 @@ impl Chain {
 
 #[cfg(test)]
 mod tests {
-    use millrace_media::ts::{ContinuityChecker, Pcr, Verdict as Count};
+    use millrace_media::ts::{ContinuityChecker, PACKET_LEN, Packet, Pcr, Verdict as Count};
 
     use super::*;
     use crate::segment::tests::{Maker, read};
 
     const SECOND: u64 = 27_000_000;
 
-    /// What a viewer reads of a stream whose clock stands at `clock` from the
-    /// 500th packet on, and how many jumps were mended.
-    fn seen(clock: u64) -> (Vec<u8>, u64) {
-        let mut maker = Maker::new();
-        maker.set_clock(100 * SECOND);
-        let mut first = maker.psi(0);
-        first.extend(maker.run(500, 50));
+    /// What a viewer reads of a stream that begins with `first` and goes on in
+    /// `pieces`, and how many jumps were mended.
+    fn seen<'a>(first: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, u64) {
         let mut candidate = Candidate::new();
-        candidate.push(&first);
+        candidate.push(first);
         let window = Arc::<Window>::default();
         let now = Monotonic(Duration::from_secs(1));
         let mut chain = Chain::begin(Arc::clone(&window), &candidate, now).unwrap();
-        maker.set_clock(clock);
-        let mut second = maker.run(10, 100);
-        second.extend(maker.psi(0));
-        second.extend(maker.run(500, 50));
-        for piece in second.chunks(7 * PACKET_LEN) {
+        for piece in pieces {
             chain.append(piece, now).unwrap();
         }
         let (mut cursor, _) = window.join(Duration::from_secs(1_000)).unwrap();
-        (read(&mut cursor), chain.jumps())
+        (read(&mut cursor), chain.mended())
+    }
+
+    /// Places where the counters break, and packets that signal a discontinuity.
+    fn breaks_and_signals(bytes: &[u8]) -> (usize, usize) {
+        let packets = bytes.as_chunks::<PACKET_LEN>().0;
+        let mut checker = ContinuityChecker::new();
+        let breaks = packets.iter().filter(|p| matches!(checker.check(Packet::new(p)), Count::Error { .. }));
+        (breaks.count(), packets.iter().filter(|p| Packet::new(p).discontinuity()).count())
     }
 
     #[test]
@@ -244,17 +255,55 @@ mod tests {
             ("from zero", 0, 1),
             ("from the end of its range", Pcr::MODULUS - SECOND * 40, 1),
         ] {
-            let (bytes, mended) = seen(clock);
+            let mut maker = Maker::new();
+            maker.set_clock(100 * SECOND);
+            let first = [maker.psi(0), maker.run(500, 50)].concat();
+            maker.set_clock(clock);
+            let second = [maker.run(10, 100), maker.psi(0), maker.run(500, 50)].concat();
+            let (bytes, mended) = seen(&first, second.chunks(7 * PACKET_LEN));
             assert_eq!(mended, jumps, "{name}");
-            let packets = bytes.as_chunks::<PACKET_LEN>().0;
             // Without a jump nothing is held back; else all before the next join point.
             let expected = if jumps == 0 { 1_012 } else { 1_000 + 3 };
-            assert_eq!(packets.len(), expected, "{name}");
-            let mut checker = ContinuityChecker::new();
-            let right = packets.iter().all(|p| !matches!(checker.check(Packet::new(p)), Count::Error { .. }));
-            assert!(right, "{name}: a continuity error");
-            let signals = packets.iter().filter(|p| Packet::new(p).discontinuity()).count();
+            assert_eq!(bytes.len() / PACKET_LEN, expected, "{name}");
+            let (breaks, signals) = breaks_and_signals(&bytes);
+            assert_eq!(breaks, 0, "{name}");
             assert_eq!(signals > 0, jumps > 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_begins_anew_is_mended_wherever_its_bytes_are_split() {
+        let lap = || {
+            let mut maker = Maker::new();
+            (0..4).flat_map(|_| [maker.psi(0), maker.run(13, 13)].concat()).collect::<Vec<_>>()
+        };
+        let stream = [lap(), lap(), lap(), lap(), lap()].concat();
+        for first in [60, 61, 62, 63, 100, 300] {
+            for piece in 1..60 {
+                let (first, rest) = stream.split_at(first * PACKET_LEN);
+                let (bytes, mended) = seen(first, rest.chunks(piece * PACKET_LEN));
+                let (breaks, signals) = breaks_and_signals(&bytes);
+                // At each of four places PAT, PMT and video say so.
+                let place = format!("{} packets first, then {piece} at a time", first.len() / PACKET_LEN);
+                assert_eq!((mended, breaks, signals), (4, 0, 12), "{place}");
+                // Nothing is left out, or one group where a read ends between PAT and PMT.
+                let packets = bytes.len() / PACKET_LEN;
+                assert!((300 - 2 - 4 * 15..=300 + 4).contains(&packets), "{place}: {packets}");
+            }
+        }
+    }
+
+    #[test]
+    fn lost_packets_are_no_jump_and_nothing_more_is_lost() {
+        let mut maker = Maker::new();
+        let first = [maker.psi(0), maker.run(50, 50)].concat();
+        maker.run(3, 50);
+        let psi = maker.psi(0);
+        maker.psi(0);
+        let second = [psi, maker.psi(0), maker.run(50, 25)].concat();
+        for piece in 1..60 {
+            let (bytes, mended) = seen(&first, second.chunks(piece * PACKET_LEN));
+            assert_eq!((mended, bytes.len()), (0, first.len() + second.len() - 2 * PACKET_LEN), "{piece}");
         }
     }
 }

@@ -32,7 +32,7 @@ impl Gauges {
         let writer = chain.writer();
         self.published.set(writer.published());
         self.window_bytes.set(writer.kept_bytes());
-        self.jumps.set(chain.jumps());
+        self.jumps.set(chain.mended());
         let errors = writer.index_stats().continuity_errors;
         errors - self.continuity_errors.replace(errors)
     }

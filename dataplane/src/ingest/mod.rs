@@ -8,6 +8,7 @@ mod ending;
 mod engine;
 mod feeding;
 mod gauges;
+mod jumps;
 mod lease;
 mod life;
 mod memory;

@@ -199,8 +199,8 @@ impl Candidate {
         out
     }
 
-    /// Whether each of the streams at `join` has had a packet, so that its
-    /// counter is known.
+    /// Whether each of the streams at `join` has a packet behind it, so that its
+    /// counter there is known whatever came before.
     pub(crate) fn knows_counters_at(&self, join: &JoinPoint) -> bool {
         self.psi_at(join).is_none_or(|psi| self.continuity_at(join, psi).1)
     }
@@ -216,12 +216,12 @@ impl Candidate {
         &self.bytes[from..]
     }
 
-    /// The last counters before `join`. One that no packet has told yet follows
-    /// from the first packet behind it. Says whether all are known.
+    /// The counters that what follows `join` goes on from: by the first packet
+    /// behind it, or else by the last one before. What stands before may be of
+    /// another time than what follows. Says whether each stream has one behind.
     fn continuity_at(&self, join: &JoinPoint, psi: &Psi) -> (Continuity, bool) {
         let mut continuity = join.continuity.clone();
-        let mut unknown: Vec<_> =
-            psi.streams().map(|s| s.pid).filter(|pid| continuity.last(*pid).is_none()).collect();
+        let mut unknown = psi.tracked().to_vec();
         for bytes in self.from(join).as_chunks::<PACKET_LEN>().0 {
             if unknown.is_empty() {
                 break;
@@ -233,7 +233,7 @@ impl Candidate {
                 continuity.set(unknown.swap_remove(at), before);
             }
         }
-        (continuity, unknown.is_empty())
+        (continuity, psi.streams().all(|stream| !unknown.contains(&stream.pid)))
     }
 }
 
