@@ -111,7 +111,7 @@ impl ContinuityChecker {
     fn entry_mut(&mut self, pid: Pid) -> &mut u32 {
         let row = &mut self.row_of[pid.index() / ROW];
         if *row == 0 {
-            *row = self.rows.len() as u8;
+            *row = u8::try_from(self.rows.len()).expect("at most 65 rows");
             self.rows.push([0; ROW]);
         }
         &mut self.rows[usize::from(*row)][pid.index() % ROW]
