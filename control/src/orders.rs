@@ -98,6 +98,7 @@ impl Orders {
 pub(crate) fn describe(order: &ToShard) -> String {
     match order {
         ToShard::Migrate { session } => format!("migrate session {session:016x}"),
+        ToShard::Stop { session } => format!("stop session {session:016x}"),
         ToShard::Forgive { key: Some(key) } => format!("forgive {key}"),
         ToShard::Forgive { key: None } => "forgive every content".to_owned(),
         ToShard::Table(table) => format!("use engine table {}", table.epoch.0),

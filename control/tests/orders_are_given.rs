@@ -102,6 +102,26 @@ fn a_stream_is_found_by_key_swarm_and_session_and_its_owner_is_told_to_move_it()
 }
 
 #[test]
+fn a_stream_is_stopped_by_its_owner_and_its_viewers_by_every_shard() {
+    let (server, shards, _engines) = server(2);
+    for state in [StreamState::Starting, StreamState::Live, StreamState::Lingering] {
+        tell(&server, vec![played("id:0123", "00000000000000ab", state, Some(SWARM))], Vec::new());
+        let answer = server.ask("DELETE", "/api/v1/streams/id:0123", "");
+        assert_eq!(
+            (answer.status, &answer.json()["session"]),
+            (202, &"00000000000000ab".into()),
+            "{state:?}"
+        );
+        for shard in &shards {
+            let orders = eventually("told", SOON, || Some(shard.orders()).filter(|o| !o.is_empty()));
+            assert_eq!(orders, [Order::Stop(0xab)]);
+        }
+    }
+    assert_eq!(server.ask("DELETE", "/api/v1/streams/id:012", "").problem(), "stream_not_found");
+    server.stop();
+}
+
+#[test]
 fn a_stream_that_cannot_move_is_said_to_be_so() {
     let (server, shards, engines) = server(2);
     let of = |state| played("id:0123", "00000000000000ab", state, Some(SWARM));

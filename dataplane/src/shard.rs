@@ -267,6 +267,13 @@ impl Shard {
                     session.migrate(&self.context, Monotonic::now());
                 }
             }
+            ToShard::Stop { session } => {
+                let (id, now) = (SessionId(session), Monotonic::now());
+                if let Some(session) = self.registry.session(id) {
+                    session.stop(&self.context, now);
+                }
+                self.fanout.borrow_mut().stop(id, now);
+            }
             ToShard::Forgive { key } => self.context.memory.borrow_mut().forgive(key.as_deref()),
         }
     }

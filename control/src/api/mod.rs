@@ -43,7 +43,7 @@ pub(crate) fn router(state: Shared) -> Router {
         .route("/api/v1/engines/{id}", get(engines::one))
         .route("/api/v1/engines/{id}/drain", post(engines::drain).delete(engines::undrain))
         .route("/api/v1/streams", get(streams::list))
-        .route("/api/v1/streams/{key}", get(streams::one))
+        .route("/api/v1/streams/{key}", get(streams::one).delete(streams::stop))
         .route("/api/v1/streams/{key}/migrate", post(streams::migrate))
         .route("/api/v1/sessions", get(sessions::list))
         .route("/api/v1/sessions/{id}", get(sessions::one))

@@ -35,13 +35,43 @@ pub(super) async fn migrate(Handle(state): Handle<Shared>, Key(key): Key) -> Res
     let (mut state, now) = (state.lock(), Monotonic::now());
     let stream = find(&state, &key)?;
     may_move(&state, stream)?;
-    let (id, owner) = (stream.session.clone(), usize::from(stream.shard.0));
-    let gone = || Problem::no_such_stream(&key);
-    let session = u64::from_str_radix(&id, 16).map_err(|_| gone())?;
-    let shard = state.shards.get_mut(owner).ok_or_else(gone)?;
+    let Named { id, session, owner } = Named::of(stream, &key)?;
+    let shard = state.shards.get_mut(owner).ok_or_else(|| Problem::no_such_stream(&key))?;
     shard.order(ToShard::Migrate { session }, now).map_err(|why| Problem::not_ordered(shard.id, why))?;
+    Ok(accepted(&id))
+}
+
+/// Asks the owner to end a stream, and every shard to close its viewers.
+pub(super) async fn stop(Handle(state): Handle<Shared>, Key(key): Key) -> Result<Response, Problem> {
+    let (mut state, now) = (state.lock(), Monotonic::now());
+    let Named { id, session, owner } = Named::of(find(&state, &key)?, &key)?;
+    for (place, shard) in state.shards.iter_mut().enumerate() {
+        let ordered = shard.order(ToShard::Stop { session }, now);
+        if place == owner {
+            ordered.map_err(|why| Problem::not_ordered(shard.id, why))?;
+        }
+    }
+    Ok(accepted(&id))
+}
+
+/// A stream that an order is for.
+struct Named {
+    id: String,
+    session: u64,
+    /// Place of its shard.
+    owner: usize,
+}
+
+impl Named {
+    fn of(stream: &StreamSample, key: &str) -> Result<Self, Problem> {
+        let session = u64::from_str_radix(&stream.session, 16).map_err(|_| Problem::no_such_stream(key))?;
+        Ok(Self { id: stream.session.clone(), session, owner: usize::from(stream.shard.0) })
+    }
+}
+
+fn accepted(id: &str) -> Response {
     let answer = json!({ "timeline": format!("/api/v1/sessions/{id}"), "session": id });
-    Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+    (StatusCode::ACCEPTED, Json(answer)).into_response()
 }
 
 fn all(state: &State) -> impl Iterator<Item = &StreamSample> {

@@ -35,6 +35,7 @@ impl Blame {
             | Cause::SessionLost => Self::Unclear,
             Cause::ViewersLeft
             | Cause::ShuttingDown
+            | Cause::Stopped
             | Cause::Merged
             | Cause::NoEngine
             | Cause::EnginesFull

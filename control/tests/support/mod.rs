@@ -213,6 +213,7 @@ pub(crate) fn stream(key: &str, state: StreamState) -> StreamSample {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     Migrate(u64),
+    Stop(u64),
     Forgive(Option<String>),
 }
 
@@ -244,6 +245,7 @@ impl Obedient {
                         *held.lock().unwrap() = table;
                     }
                     Some(ToShard::Table(_)) => {}
+                    Some(ToShard::Stop { session }) => taken.lock().unwrap().push(Order::Stop(session)),
                     Some(ToShard::Migrate { session }) => taken.lock().unwrap().push(Order::Migrate(session)),
                     Some(ToShard::Forgive { key }) => {
                         taken.lock().unwrap().push(Order::Forgive(key.map(String::from)));

@@ -36,6 +36,8 @@ closed_list! {
         ViewersLeft = "viewers_left",
         /// The server is shutting down.
         ShuttingDown = "shutting_down",
+        /// Somebody asked for its end.
+        Stopped = "stopped",
         /// Another stream of the same infohash took the viewers over.
         Merged = "merged",
         /// No engine is usable.

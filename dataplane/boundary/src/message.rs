@@ -34,6 +34,13 @@ pub enum ToShard {
         /// The session's id.
         session: u64,
     },
+    /// End a session and close its viewers; goes to every shard. Lost by the
+    /// owner, it plays on; lost by another, that one's viewers are closed when
+    /// they are next visited.
+    Stop {
+        /// The session's id.
+        session: u64,
+    },
     /// Let a content, or every one, be tried again although it failed. Lost,
     /// it rests for as long as it would have.
     Forgive {

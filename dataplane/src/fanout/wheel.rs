@@ -343,6 +343,21 @@ impl Fanout {
         }
     }
 
+    /// Closes everybody who watches this session. Who waits for it is refused
+    /// when its end is told.
+    pub(crate) fn stop(&mut self, session: SessionId, now: Monotonic) {
+        let watches = |entry: &Entry| {
+            let seat = entry.viewer.seat.as_ref();
+            seat.is_some_and(|seat| seat.stream().session() == session)
+                && !entry.viewer.is_waiting()
+                && !entry.viewer.is_closing()
+        };
+        let keys: Vec<_> = self.viewers.iter().filter(|(_, e)| watches(e)).map(|(key, _)| key).collect();
+        for key in keys {
+            self.close(key, ViewerEnd::StreamEnded, now);
+        }
+    }
+
     /// Ends everybody, waiting ones with a refusal.
     pub(crate) fn drain(&mut self, now: Monotonic) {
         let ended = Ended::new(Cause::ShuttingDown, "the server is shutting down");

@@ -148,6 +148,7 @@ fn terms(cause: Cause) -> (u16, &'static str, u32) {
         Cause::EnginesFull => (503, "Wait until a stream ends, or add engines.", 10),
         Cause::AtCapacity => (503, "Wait until viewers leave, or raise the limit.", 10),
         Cause::ShuttingDown => (503, "Ask again when the server is back.", 5),
+        Cause::Stopped => (503, "Ask again to start it anew.", 5),
         Cause::EngineUnreachable
         | Cause::EngineSilent
         | Cause::EngineError

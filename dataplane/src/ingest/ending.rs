@@ -20,6 +20,11 @@ impl Session {
         self.apply(context, Event::Drain, now);
     }
 
+    /// Ends it because somebody asked for that.
+    pub(crate) fn stop(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
+        self.close(context, &Ended::new(Cause::Stopped, "somebody asked for its end"), now);
+    }
+
     /// The cause with what the engine said of the swarm, and the words for it.
     fn explain(&self, cause: Cause, now: Monotonic) -> (Cause, String) {
         let seconds = now.since(self.asked).as_secs();
