@@ -3,23 +3,8 @@
 
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
-
-use millrace_emulator::{Content, ContentId, Emulator, Scenario};
+use millrace_emulator::{Content, ContentId, Scenario};
 use support::*;
-
-const MS: Duration = Duration::from_millis(1);
-
-fn one() -> (Emulator, SocketAddr) {
-    let emulator = emulator(1);
-    let address = emulator.addresses()[0];
-    (emulator, address)
-}
-
-/// A session that plays as HLS.
-fn start_hls(address: SocketAddr, id: &ContentId, pid: &str) -> Session {
-    session_of(address, &get(address, &format!("/ace/manifest.m3u8?format=json&id={id}&pid={pid}")))
-}
 
 /// The segments of a playlist, whole.
 fn segments(session: &Session) -> Vec<Vec<u8>> {

@@ -6,49 +6,15 @@ mod support;
 use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
-    time::Duration,
 };
 
 use millrace_emulator::{Emulator, EmulatorConfig};
 use serde_json::{Value, json};
 use support::*;
 
-const MS: Duration = Duration::from_millis(1);
-const VERSION: &str = "/webui/api/service?method=get_version";
-const STATUS: &str = "/server/api?api_version=3&method=get_status";
-const NETWORK: &str = "/server/api?api_version=3&method=get_network_connection_status";
-
-fn one() -> (Emulator, SocketAddr) {
-    let control = Some("127.0.0.1:0".parse().unwrap());
-    let emulator = Emulator::start(EmulatorConfig { control, ..config(1) }).unwrap();
-    let address = emulator.addresses()[0];
-    (emulator, address)
-}
-
-fn set(emulator: &Emulator, scenario: &str) {
-    emulator.set_engine_scenario(0, scenario.parse().unwrap());
-}
-
-fn refuses(address: SocketAddr) -> bool {
-    TcpStream::connect(address).is_err()
-}
-
-/// Status of an answer; 0 when there is none.
-fn status(address: SocketAddr, target: &str) -> u16 {
-    let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    Client::open(address, &request).map_or(0, |mut c| c.answer(LIMIT, usize::MAX).status())
-}
-
-fn playing(address: SocketAddr, serial: u64) -> (Session, Client) {
-    let session = start(address, &scene("healthy-live", serial), &format!("p{serial}"));
-    let mut reader = session.open();
-    assert_eq!(reader.answer(LIMIT, 0).status(), 200);
-    (session, reader)
-}
-
 #[test]
 fn status_calls_raise_alarms_while_media_is_fine() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     let (_session, mut reader) = playing(address, 1);
     set(&emulator, "status-unhealthy(500)");
     assert_eq!(
@@ -103,7 +69,7 @@ fn callers_from_outside_may_be_denied() {
 
 #[test]
 fn other_builds_tell_so_and_play() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     for (serial, scenario, version, platform, server) in [
         (1, "old-version", "3.1.49", "linux", "BaseHTTP/0.3 Python/2.7.13"),
         (2, "android", "3.2.11", "android", "BaseHTTP/0.6 Python/3.8.16"),
@@ -122,7 +88,7 @@ fn other_builds_tell_so_and_play() {
 
 #[test]
 fn an_engine_may_live_in_another_time() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     let (session, _reader) = playing(address, 1);
     let last = || -> u64 {
         let stat = session.stat();
@@ -163,7 +129,7 @@ fn several_engines_share_a_fate_through_the_control_port() {
 
 #[test]
 fn counters_tell_players_apart() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     let id = scene("healthy-live", 1);
     let session = start(address, &id, "one");
     session.read(1000);
@@ -193,7 +159,7 @@ fn the_longest_pause_of_a_reader_is_told() {
 
 #[test]
 fn a_running_stream_takes_up_what_is_set_for_its_content() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     let (_other, mut undisturbed) = playing(address, 2);
     let id = scene("healthy-live", 1);
     let session = start(address, &id, "p");

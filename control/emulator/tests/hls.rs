@@ -3,25 +3,10 @@
 
 mod support;
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Instant};
 
 use millrace_emulator::{Content, ContentId, Emulator, EmulatorConfig, Timing};
 use support::*;
-
-const MS: Duration = Duration::from_millis(1);
-
-fn one() -> (Emulator, SocketAddr) {
-    let emulator = emulator(1);
-    let address = emulator.addresses()[0];
-    (emulator, address)
-}
-
-fn start_hls(address: SocketAddr, id: &ContentId, pid: &str) -> Session {
-    session_of(address, &get(address, &format!("/ace/manifest.m3u8?format=json&id={id}&pid={pid}")))
-}
 
 fn hls(address: SocketAddr, scenario: &str, serial: u64) -> (Session, ContentId) {
     let id = scene(scenario, serial);

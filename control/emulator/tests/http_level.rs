@@ -7,24 +7,9 @@ use std::{
     io::Write,
     net::{SocketAddr, TcpStream},
     process::{Command, Stdio},
-    time::Duration,
 };
 
-use millrace_emulator::Emulator;
 use support::*;
-
-const MS: Duration = Duration::from_millis(1);
-const VERSION: &str = "/webui/api/service?method=get_version";
-
-fn one() -> (Emulator, SocketAddr) {
-    let emulator = emulator(1);
-    let address = emulator.addresses()[0];
-    (emulator, address)
-}
-
-fn set(emulator: &Emulator, scenario: &str) {
-    emulator.set_engine_scenario(0, scenario.parse().unwrap());
-}
 
 #[test]
 fn redirects_lead_where_the_scenario_says() {

@@ -5,7 +5,7 @@ mod support;
 
 use std::{
     io::Read,
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
@@ -13,47 +13,14 @@ use millrace_emulator::{Emulator, EmulatorConfig, Timing};
 use serde_json::Value;
 use support::*;
 
-const MS: Duration = Duration::from_millis(1);
-const VERSION: &str = "/webui/api/service?method=get_version";
-const STATUS: &str = "/server/api?api_version=3&method=get_status";
-const NETWORK: &str = "/server/api?api_version=3&method=get_network_connection_status";
-
-fn one() -> (Emulator, SocketAddr) {
-    let control = Some("127.0.0.1:0".parse().unwrap());
-    let emulator = Emulator::start(EmulatorConfig { control, ..config(1) }).unwrap();
-    let address = emulator.addresses()[0];
-    (emulator, address)
-}
-
-fn set(emulator: &Emulator, scenario: &str) {
-    emulator.set_engine_scenario(0, scenario.parse().unwrap());
-}
-
 /// What the control port says of the engine.
 fn told(emulator: &Emulator) -> Value {
     get(emulator.control_address().unwrap(), "/engines").json()[0].clone()
 }
 
-fn refuses(address: SocketAddr) -> bool {
-    TcpStream::connect(address).is_err()
-}
-
-/// Status of an answer; 0 when there is none.
-fn status(address: SocketAddr, target: &str) -> u16 {
-    let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    Client::open(address, &request).map_or(0, |mut c| c.answer(LIMIT, usize::MAX).status())
-}
-
-fn playing(address: SocketAddr, serial: u64) -> (Session, Client) {
-    let session = start(address, &scene("healthy-live", serial), &format!("p{serial}"));
-    let mut reader = session.open();
-    assert_eq!(reader.answer(LIMIT, 0).status(), 200);
-    (session, reader)
-}
-
 #[test]
 fn a_slow_boot_refuses_then_fails_then_tells_its_version_then_works() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     let (_session, mut reader) = playing(address, 1);
     set(&emulator, "boot-slow(500ms,1500ms)");
     assert_eq!(reader.read_until(LIMIT, |_| false).1, End::Reset, "it starts anew");
@@ -75,7 +42,7 @@ fn a_slow_boot_refuses_then_fails_then_tells_its_version_then_works() {
 
 #[test]
 fn an_engine_may_never_boot() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     set(&emulator, "boot-never");
     eventually("refusal", || refuses(address));
     emulator.revive(0);
@@ -105,7 +72,7 @@ fn a_real_boot_takes_its_time() {
 
 #[test]
 fn a_crash_resets_refuses_and_comes_back_without_sessions() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     let (session, mut reader) = playing(address, 1);
     let idle = TcpStream::connect(address).unwrap();
     idle.set_read_timeout(Some(LIMIT)).unwrap();
@@ -126,7 +93,7 @@ fn a_crash_resets_refuses_and_comes_back_without_sessions() {
 
 #[test]
 fn a_crash_loop_goes_on_until_it_is_taken_back() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     set(&emulator, "crash-loop(300ms,200ms)");
     let mut changes = 0;
     let mut was_up = true;
@@ -146,7 +113,7 @@ fn a_crash_loop_goes_on_until_it_is_taken_back() {
 
 #[test]
 fn memory_ends_with_too_many_sessions_or_bytes() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     set(&emulator, "oom(1)");
     let (_session, mut reader) = playing(address, 1);
     let second = format!("/ace/getstream?format=json&id={}&pid=q", scene("healthy-live", 2));
@@ -162,7 +129,7 @@ fn memory_ends_with_too_many_sessions_or_bytes() {
 
 #[test]
 fn an_engine_wears_out_with_the_sessions_it_served() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     set(&emulator, "degrade(4,30)");
     let memory = |emulator: &Emulator| told(emulator)["memory_mib"].as_u64().unwrap();
     let fresh = memory(&emulator);
@@ -197,7 +164,7 @@ fn an_engine_wears_out_with_the_sessions_it_served() {
 
 #[test]
 fn without_cpu_all_is_late_and_streams_come_in_clumps() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     set(&emulator, "cpu-starved(20)");
     let id = scene("healthy-live", 1);
     let answer = start_json(address, &id.to_string(), "p");
@@ -217,7 +184,7 @@ fn without_cpu_all_is_late_and_streams_come_in_clumps() {
 
 #[test]
 fn a_lost_network_stalls_streams_and_fails_starts_until_it_is_back() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     let id = scene("healthy-live", 1);
     let session = start(address, &id, "p");
     let mut reader = session.open();
@@ -242,7 +209,7 @@ fn a_lost_network_stalls_streams_and_fails_starts_until_it_is_back() {
 
 #[test]
 fn a_port_may_drift_when_an_engine_starts_anew() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     set(&emulator, "port-drift");
     assert_eq!(status(address, VERSION), 200, "not before");
     emulator.kill(0);
@@ -256,7 +223,7 @@ fn a_port_may_drift_when_an_engine_starts_anew() {
 
 #[test]
 fn an_engine_may_take_its_time_to_end() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     let (_session, mut reader) = playing(address, 1);
     set(&emulator, "slow-shutdown(900ms)");
     let began = Instant::now();
@@ -275,7 +242,7 @@ fn an_engine_may_take_its_time_to_end() {
 
 #[test]
 fn a_full_disk_stalls_one_stream_after_another() {
-    let (emulator, address) = one();
+    let (emulator, address) = one_controlled();
     let (_a, mut first) = playing(address, 1);
     let (_b, mut second) = playing(address, 2);
     for reader in [&mut first, &mut second] {

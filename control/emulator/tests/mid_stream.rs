@@ -11,8 +11,6 @@ use std::{
 use millrace_emulator::{ContentId, Emulator, EmulatorConfig, Profile, Timing, signed::Report};
 use support::*;
 
-const S: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
 /// Of a stream at [`RATE`], in bytes per second.
 const PER_SECOND: usize = RATE as usize / 8;
 

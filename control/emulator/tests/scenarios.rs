@@ -4,21 +4,12 @@
 mod support;
 
 use std::{
-    net::{SocketAddr, TcpStream},
-    time::{Duration, Instant, SystemTime},
+    net::TcpStream,
+    time::{Instant, SystemTime},
 };
 
 use millrace_emulator::{At, BadJson, Emulator, Scenario};
 use support::*;
-
-const S: Duration = Duration::from_secs(1);
-const MS: Duration = Duration::from_millis(1);
-
-fn one() -> (Emulator, SocketAddr) {
-    let emulator = emulator(1);
-    let address = emulator.addresses()[0];
-    (emulator, address)
-}
 
 #[test]
 fn ids_and_infohashes() {

@@ -5,20 +5,12 @@ mod support;
 
 use std::{
     net::SocketAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use millrace_emulator::{Emulator, Profile};
+use millrace_emulator::Profile;
 use serde_json::{Value, json};
 use support::*;
-
-const MS: Duration = Duration::from_millis(1);
-
-fn one() -> (Emulator, SocketAddr) {
-    let emulator = emulator(1);
-    let address = emulator.addresses()[0];
-    (emulator, address)
-}
 
 /// A session in `dl`, with a reader that has its first bytes.
 fn playing(address: SocketAddr, scenario: &str, serial: u64) -> (Session, Client) {

@@ -13,14 +13,6 @@ use millrace_emulator::{Content, ContentId, Emulator, EmulatorConfig, Scenario, 
 use serde_json::Value;
 use support::*;
 
-const MS: Duration = Duration::from_millis(1);
-
-fn one() -> (Emulator, SocketAddr) {
-    let emulator = emulator(1);
-    let address = emulator.addresses()[0];
-    (emulator, address)
-}
-
 fn error(address: SocketAddr, id: &ContentId, pid: &str) -> Value {
     start_json(address, &id.to_string(), pid).json()["error"].take()
 }

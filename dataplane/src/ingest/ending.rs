@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use millrace_boundary::{Cause, Monotonic};
 
-use super::{life::Event, session::Session};
+use super::{event::Event, session::Session};
 use crate::{context::Context, stream::Ended};
 
 impl Session {

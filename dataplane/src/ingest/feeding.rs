@@ -8,7 +8,7 @@ use millrace_boundary::{Cause, Monotonic};
 use super::{
     chain::Chain,
     engine::{self, Failure},
-    life::{Event, SourceId, Why},
+    event::{Event, SourceId, Why},
     session::Session,
     source::Source,
 };

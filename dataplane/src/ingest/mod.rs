@@ -3,9 +3,11 @@
 //! `life` says what is to be done; `session` does it, with a `source` for each
 //! engine that is asked or read, one of which writes the `chain`.
 
+mod back_off;
 mod chain;
 mod ending;
 mod engine;
+mod event;
 mod feeding;
 mod gauges;
 mod jumps;
@@ -14,6 +16,7 @@ mod life;
 mod memory;
 pub(crate) mod pace;
 mod polling;
+mod reader;
 mod session;
 mod source;
 mod start_times;
@@ -21,6 +24,6 @@ mod timeline;
 mod watch;
 
 pub(crate) use memory::Memory;
+pub(crate) use reader::READ_LIMIT;
 pub(crate) use session::Session;
-pub(crate) use source::READ_LIMIT;
 pub(crate) use start_times::StartTimes;

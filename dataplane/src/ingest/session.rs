@@ -15,9 +15,10 @@ use static_assertions::assert_not_impl_any;
 use super::{
     chain::Chain,
     engine::Failure,
+    event::{Effect, Event, SourceId, Why},
     gauges::Gauges,
     lease::Lease,
-    life::{Effect, Event, Life, Limits, SourceId, Why},
+    life::{Life, Limits},
     polling::Finding,
     source::Source,
     timeline::Timeline,

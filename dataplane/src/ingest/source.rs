@@ -3,23 +3,18 @@
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
-    os::fd::OwnedFd,
     rc::Rc,
     time::Duration,
 };
 
 use millrace_boundary::{Cause, EngineEvidence, EngineId, Monotonic};
-use millrace_media::ts::Aligner;
-use rustix::{
-    io::Errno,
-    net::{RecvFlags, recv},
-};
 use static_assertions::assert_not_impl_any;
 
 use super::{
-    engine::{self, Failure, Framing, Opened, Playback, Stat},
+    engine::{self, Failure, Opened, Playback, Stat},
+    event::SourceId,
     lease::Lease,
-    life::SourceId,
+    reader::{Reader, Turn, broke},
     session::Session,
 };
 use crate::{
@@ -29,8 +24,6 @@ use crate::{
     segment::Candidate,
 };
 
-/// Read at most this much at a time, and between two looks at anything else.
-pub(crate) const READ_LIMIT: usize = 256 << 10;
 /// A read shorter than this is followed by a pause: viewers are visited every
 /// 160 ms, so reading more often than that gains them nothing.
 const SHORT_READ: usize = 64 << 10;
@@ -387,11 +380,11 @@ impl Source {
             Ok(socket) => socket,
             Err(error) => return Some(broke(&error)),
         };
-        let mut reader = Reader { socket, framing, aligner: Aligner::new(), pending: Vec::new(), noise: 0 };
+        let mut reader = Reader::new(socket, framing);
         let mut turn = reader.take_first(context, first, |packets| session.packets(context, self, packets));
         let mut told = false;
         loop {
-            let skipped = reader.aligner.skipped();
+            let skipped = reader.skipped();
             context.count(|c| c.skipped_bytes += skipped - self.skipped.replace(skipped));
             if self.stopped.get() {
                 return None;
@@ -405,7 +398,7 @@ impl Source {
                 Turn::Read(_) if session.has_played() => READ_PAUSE,
                 Turn::Read(_) => START_PAUSE,
             };
-            if reader.noise > NOISE_LIMIT {
+            if reader.noise() > NOISE_LIMIT {
                 return Some(Failure::new(Cause::NotTransportStream, "the engine sends no transport stream"));
             }
             if !told && self.first_packet.get().is_some() {
@@ -419,91 +412,4 @@ impl Source {
             turn = reader.turn(context, |packets| session.packets(context, self, packets));
         }
     }
-}
-
-/// What one look at the connection came to.
-enum Turn {
-    /// So many bytes were read.
-    Read(usize),
-    /// There will be no more.
-    Ended(Failure),
-}
-
-/// The connection that the stream comes over, and what is held back of it.
-struct Reader {
-    socket: OwnedFd,
-    framing: Framing,
-    aligner: Aligner,
-    /// Bytes that may yet become packets.
-    pending: Vec<u8>,
-    /// Bytes skipped since the last packet.
-    noise: u64,
-}
-
-impl Reader {
-    /// Takes what came with the head of the answer.
-    fn take_first(
-        &mut self,
-        context: &Context,
-        first: Vec<u8>,
-        deliver: impl FnOnce(&[u8]) -> Result<(), Failure>,
-    ) -> Turn {
-        let len = first.len();
-        context.count(|c| c.ingress_bytes += len as u64);
-        let mut buffer = first;
-        self.digest(&mut buffer, 0, len, deliver)
-    }
-
-    /// Reads once, without waiting, into the shard's buffer, which is in the
-    /// cache; bytes move on from there.
-    fn turn(&mut self, context: &Context, deliver: impl FnOnce(&[u8]) -> Result<(), Failure>) -> Turn {
-        context.with_scratch(|buffer| {
-            let held = self.pending.len();
-            buffer[..held].copy_from_slice(&self.pending);
-            match recv(&self.socket, &mut buffer[held..held + READ_LIMIT], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => {
-                    let aligned = self.aligner.finish(&mut buffer[..held]);
-                    let end = Failure::new(Cause::EngineClosed, "the engine closed the stream");
-                    Turn::Ended(deliver(&buffer[..aligned.packets]).err().unwrap_or(end))
-                }
-                Ok((n, _)) => {
-                    context.count(|c| c.ingress_bytes += n as u64);
-                    self.digest(buffer, held, n, deliver)
-                }
-                Err(Errno::AGAIN | Errno::INTR) => Turn::Read(0),
-                Err(error) => Turn::Ended(broke(&error.into())),
-            }
-        })
-    }
-
-    /// `buffer` holds what was pending and then `n` bytes as they came.
-    fn digest(
-        &mut self,
-        buffer: &mut [u8],
-        held: usize,
-        n: usize,
-        deliver: impl FnOnce(&[u8]) -> Result<(), Failure>,
-    ) -> Turn {
-        let unframed = self.framing.unframe(&mut buffer[held..held + n]);
-        let whole = &mut buffer[..held + unframed.payload];
-        let is_over = unframed.ended || unframed.broken;
-        let aligned = if is_over { self.aligner.finish(whole) } else { self.aligner.align(whole) };
-        self.noise = if aligned.packets > 0 { 0 } else { self.noise + aligned.skipped };
-        self.pending.clear();
-        self.pending.extend_from_slice(&whole[aligned.packets..aligned.packets + aligned.pending]);
-        if let Err(failure) = deliver(&whole[..aligned.packets]) {
-            return Turn::Ended(failure);
-        }
-        if unframed.broken {
-            return Turn::Ended(Failure::new(Cause::EngineReset, "the engine breaks its chunked framing"));
-        }
-        if unframed.ended {
-            return Turn::Ended(Failure::new(Cause::EngineClosed, "the engine closed the stream"));
-        }
-        Turn::Read(n)
-    }
-}
-
-fn broke(error: &std::io::Error) -> Failure {
-    Failure::new(Cause::EngineReset, format!("the connection to the engine broke: {error}"))
 }

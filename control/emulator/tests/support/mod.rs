@@ -13,6 +13,11 @@ use millrace_emulator::{Content, ContentId, Emulator, EmulatorConfig, Profile, S
 
 pub(crate) const RATE: u32 = 4_000_000;
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const S: Duration = Duration::from_secs(1);
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const VERSION: &str = "/webui/api/service?method=get_version";
+pub(crate) const STATUS: &str = "/server/api?api_version=3&method=get_status";
+pub(crate) const NETWORK: &str = "/server/api?api_version=3&method=get_network_connection_status";
 
 pub(crate) fn config(engines: u16) -> EmulatorConfig {
     EmulatorConfig {
@@ -25,6 +30,27 @@ pub(crate) fn config(engines: u16) -> EmulatorConfig {
 
 pub(crate) fn emulator(engines: u16) -> Emulator {
     Emulator::start(config(engines)).unwrap()
+}
+
+/// An emulator of one engine, and where that is.
+pub(crate) fn one() -> (Emulator, SocketAddr) {
+    first_of(config(1))
+}
+
+/// The same with a control port.
+pub(crate) fn one_controlled() -> (Emulator, SocketAddr) {
+    first_of(EmulatorConfig { control: Some("127.0.0.1:0".parse().unwrap()), ..config(1) })
+}
+
+fn first_of(config: EmulatorConfig) -> (Emulator, SocketAddr) {
+    let emulator = Emulator::start(config).unwrap();
+    let address = emulator.addresses()[0];
+    (emulator, address)
+}
+
+/// Gives the first engine this scenario.
+pub(crate) fn set(emulator: &Emulator, scenario: &str) {
+    emulator.set_engine_scenario(0, scenario.parse().unwrap());
 }
 
 pub(crate) fn emulator_of(profile: Profile) -> Emulator {
@@ -246,4 +272,27 @@ pub(crate) fn dechunk(mut body: &[u8]) -> (Vec<usize>, Vec<u8>) {
         body = &body[size + 2..];
     }
     (sizes, out)
+}
+
+pub(crate) fn refuses(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_err()
+}
+
+/// Status of an answer; 0 when there is none.
+pub(crate) fn status(address: SocketAddr, target: &str) -> u16 {
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    Client::open(address, &request).map_or(0, |mut c| c.answer(LIMIT, usize::MAX).status())
+}
+
+/// A session of a healthy content, with a reader that has its head.
+pub(crate) fn playing(address: SocketAddr, serial: u64) -> (Session, Client) {
+    let session = start(address, &scene("healthy-live", serial), &format!("p{serial}"));
+    let mut reader = session.open();
+    assert_eq!(reader.answer(LIMIT, 0).status(), 200);
+    (session, reader)
+}
+
+/// A session that plays as HLS.
+pub(crate) fn start_hls(address: SocketAddr, id: &ContentId, pid: &str) -> Session {
+    session_of(address, &get(address, &format!("/ace/manifest.m3u8?format=json&id={id}&pid={pid}")))
 }

@@ -1,0 +1,123 @@
+//! The connection that a stream comes over: from bytes as they come to whole
+//! packets.
+
+use std::os::fd::OwnedFd;
+
+use millrace_boundary::Cause;
+use millrace_media::ts::Aligner;
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
+
+use super::engine::{Failure, Framing};
+use crate::context::Context;
+
+/// Read at most this much at a time, and between two looks at anything else.
+pub(crate) const READ_LIMIT: usize = 256 << 10;
+
+/// What one look at the connection came to.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// So many bytes were read.
+    Read(usize),
+    /// There will be no more.
+    Ended(Failure),
+}
+
+/// The connection that the stream comes over, and what is held back of it.
+pub(super) struct Reader {
+    socket: OwnedFd,
+    framing: Framing,
+    aligner: Aligner,
+    /// Bytes that may yet become packets.
+    pending: Vec<u8>,
+    noise: u64,
+}
+
+impl Reader {
+    pub(super) fn new(socket: OwnedFd, framing: Framing) -> Self {
+        Self { socket, framing, aligner: Aligner::new(), pending: Vec::new(), noise: 0 }
+    }
+
+    /// Bytes skipped to find packets again.
+    pub(super) fn skipped(&self) -> u64 {
+        self.aligner.skipped()
+    }
+
+    /// Bytes skipped since the last packet.
+    pub(super) fn noise(&self) -> u64 {
+        self.noise
+    }
+
+    /// Takes what came with the head of the answer.
+    pub(super) fn take_first(
+        &mut self,
+        context: &Context,
+        first: Vec<u8>,
+        deliver: impl FnOnce(&[u8]) -> Result<(), Failure>,
+    ) -> Turn {
+        let len = first.len();
+        context.count(|c| c.ingress_bytes += len as u64);
+        let mut buffer = first;
+        self.digest(&mut buffer, 0, len, deliver)
+    }
+
+    /// Reads once, without waiting, into the shard's buffer, which is in the
+    /// cache; bytes move on from there.
+    pub(super) fn turn(
+        &mut self,
+        context: &Context,
+        deliver: impl FnOnce(&[u8]) -> Result<(), Failure>,
+    ) -> Turn {
+        context.with_scratch(|buffer| {
+            let held = self.pending.len();
+            buffer[..held].copy_from_slice(&self.pending);
+            match recv(&self.socket, &mut buffer[held..held + READ_LIMIT], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    let aligned = self.aligner.finish(&mut buffer[..held]);
+                    let end = Failure::new(Cause::EngineClosed, "the engine closed the stream");
+                    Turn::Ended(deliver(&buffer[..aligned.packets]).err().unwrap_or(end))
+                }
+                Ok((n, _)) => {
+                    context.count(|c| c.ingress_bytes += n as u64);
+                    self.digest(buffer, held, n, deliver)
+                }
+                Err(Errno::AGAIN | Errno::INTR) => Turn::Read(0),
+                Err(error) => Turn::Ended(broke(&error.into())),
+            }
+        })
+    }
+
+    /// `buffer` holds what was pending and then `n` bytes as they came.
+    fn digest(
+        &mut self,
+        buffer: &mut [u8],
+        held: usize,
+        n: usize,
+        deliver: impl FnOnce(&[u8]) -> Result<(), Failure>,
+    ) -> Turn {
+        let unframed = self.framing.unframe(&mut buffer[held..held + n]);
+        let whole = &mut buffer[..held + unframed.payload];
+        let is_over = unframed.ended || unframed.broken;
+        let aligned = if is_over { self.aligner.finish(whole) } else { self.aligner.align(whole) };
+        self.noise = if aligned.packets > 0 { 0 } else { self.noise + aligned.skipped };
+        self.pending.clear();
+        self.pending.extend_from_slice(&whole[aligned.packets..aligned.packets + aligned.pending]);
+        if let Err(failure) = deliver(&whole[..aligned.packets]) {
+            return Turn::Ended(failure);
+        }
+        if unframed.broken {
+            return Turn::Ended(Failure::new(Cause::EngineReset, "the engine breaks its chunked framing"));
+        }
+        if unframed.ended {
+            return Turn::Ended(Failure::new(Cause::EngineClosed, "the engine closed the stream"));
+        }
+        Turn::Read(n)
+    }
+}
+
+/// The connection to an engine broke with `error`.
+pub(super) fn broke(error: &std::io::Error) -> Failure {
+    Failure::new(Cause::EngineReset, format!("the connection to the engine broke: {error}"))
+}
