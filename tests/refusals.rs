@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::{
     Answer, Audience, Server,
-    pool::{engines, healthy, path_of, serve, serve_ready, status},
+    pool::{engines, healthy, path_of, serve, serve_ready, signed, status},
     wait_until,
 };
 
@@ -92,6 +92,44 @@ fn when_all_engines_are_degraded_it_is_said_at_once_until_one_is_well() {
     assert!(wait_until(SOON * 2, || status(&server, "/engines/ready") == 1), "{}", server.log());
     assert_plays(&server, 1);
     assert_eq!(emulator.engine_counters(0).starts, 0);
+}
+
+#[test]
+fn an_engine_that_ends_a_stream_when_another_begins_is_given_no_more_than_it_bears() {
+    let emulator = engines(2);
+    let settings = "[engines]\ncapacity = 4\n[streams]\nlinger = \"0s\"\nstart_budget = \"5s\"\nlongest_start = \"5s\"\n";
+    let server = serve_ready(&emulator, settings).allow("engine ends a stream");
+    let id = |serial| signed("start-limit(2)".parse().unwrap(), serial);
+    let first: Vec<_> = (0..4)
+        .map(|serial| {
+            let viewer = Audience::watch(server.address(), &[id(serial)], 1);
+            assert!(viewer.all_play_within(SOON), "stream {serial}");
+            viewer
+        })
+        .collect();
+    let capacities = || -> Vec<u64> {
+        let engines: Value = serde_json::from_slice(&server.get("/api/v1/engines").body).unwrap();
+        let engines = engines["engines"].as_array().unwrap().clone();
+        engines.iter().map(|engine| engine["slots"]["capacity"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(capacities(), [4, 4]);
+    // One too many: streams end and move until both engines are known.
+    let fifth = Audience::watch(server.address(), &[id(4)], 1);
+    assert!(wait_until(SOON * 3, || capacities() == [2, 2]), "{:?}\n{}", capacities(), server.log());
+    let open = || emulator.counters().open_sessions;
+    assert!(wait_until(SOON * 3, || status(&server, "/streams/active") == 4), "{}", server.log());
+    let starts = emulator.counters().starts;
+    for serial in 5..9 {
+        assert_unavailable(&server, &path_of(id(serial)), "engines_full");
+    }
+    std::thread::sleep(SOON);
+    assert_eq!((emulator.counters().starts, open()), (starts, 4), "nobody is disturbed any more");
+    let seen: Vec<_> = first.iter().chain([&fifth]).flat_map(Audience::seen).collect();
+    let playing = seen.iter().filter(|seen| !seen.ended).count();
+    assert_eq!(playing, 4, "one of the five was too many");
+    for seen in &seen {
+        assert!(seen.report.is_unbroken(), "{:?}", seen.report);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use millrace_boundary::{
 };
 
 use crate::{
-    engine::{Admission, Effect, Event, Life},
+    engine::{Admission, Crowding, Effect, Event, Life},
     fleet::Member,
     probe::{Answer, ProbeFailure},
     random::Random,
@@ -34,10 +34,24 @@ pub(crate) struct Engine {
     pub(crate) address: std::net::SocketAddr,
     /// Its life.
     pub(crate) life: Life,
+    /// How many streams it was seen to bear.
+    pub(crate) crowding: Crowding,
     /// Its slots; every table points at the same ones.
     pub(crate) slots: Arc<Slots>,
+    admission: Admission,
     next_probe: Monotonic,
     probing: bool,
+}
+
+impl Engine {
+    /// Gives it the slots that it may have of the `configured` ones.
+    fn admit(&self, configured: u32) {
+        let bears = self.crowding.most().map_or(configured, |most| most.min(configured));
+        self.slots.set_capacity(match self.admission {
+            Admission::All => bears,
+            Admission::One => bears.min(self.slots.taken().saturating_add(1)),
+        });
+    }
 }
 
 /// How many probes ended which way, since start.
@@ -128,7 +142,9 @@ impl Engines {
                 name: Arc::clone(&member.name),
                 address: member.address,
                 life: Life::new(now),
+                crowding: Crowding::default(),
                 slots: Slots::new(self.capacity),
+                admission: Admission::All,
                 next_probe: now,
                 probing: false,
             });
@@ -220,6 +236,13 @@ impl Engines {
     /// A shard used an engine. Engines nobody knows are ignored.
     pub(crate) fn used(&mut self, id: EngineId, evidence: EngineEvidence, now: Monotonic) {
         self.on(id, Event::Used(evidence), now);
+        if let Some(engine) = self.place(id).and_then(|place| self.list.get_mut(place))
+            && engine.crowding.used(evidence, engine.slots.taken(), now)
+        {
+            engine.admit(self.capacity);
+            let capacity = engine.slots.capacity();
+            tracing::warn!(engine = %id, name = %engine.name, capacity, "engine ends a stream when another begins: it gets no more than it bears");
+        }
     }
 
     /// An engine is to be emptied until [`Self::undrain`]; the table says so at
@@ -240,6 +263,11 @@ impl Engines {
         for i in 0..self.list.len() {
             let id = self.list[i].id;
             self.on(id, Event::Tick, now);
+            let engine = &mut self.list[i];
+            if engine.crowding.tick(self.capacity, now) {
+                engine.admit(self.capacity);
+                tracing::info!(engine = %id, name = %engine.name, capacity = engine.slots.capacity(), "engine is tried with one stream more");
+            }
         }
         if self.turned || now.since(self.table_at) >= TABLE_PAUSE {
             self.refresh(now);
@@ -261,9 +289,9 @@ impl Engines {
                         tracing::info!(engine = %id, name = %engine.name, epoch, from, to, "engine turned: {why}");
                     }
                 }
-                Effect::Admit(Admission::All) => engine.slots.set_capacity(self.capacity),
-                Effect::Admit(Admission::One) => {
-                    engine.slots.set_capacity(self.capacity.min(engine.slots.taken().saturating_add(1)));
+                Effect::Admit(admission) => {
+                    engine.admission = admission;
+                    engine.admit(self.capacity);
                 }
                 Effect::ProbeSoon => {
                     let last = engine.life.last_probe().map_or(Monotonic::default(), |p| p.at);

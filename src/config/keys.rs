@@ -172,7 +172,8 @@ pub(crate) const DOCKER: Key<Option<DockerUri>> = Key {
 
 pub(crate) const CAPACITY: Key<u32> = Key {
     path: "engines.capacity",
-    about: "Streams that one engine may play at once.",
+    about: "Streams that one engine may play at once. One that is seen to end a stream when another \
+            begins gets only as many as it bears.",
     range: 1..=20,
     default: || 3,
 };
