@@ -4,9 +4,6 @@
 use std::{
     collections::BTreeSet,
     io::ErrorKind,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
-    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -15,6 +12,7 @@ use serde_json::Value;
 use support::{
     Viewer,
     pool::{engines, healthy, path_of, serve_ready, signed},
+    rows::run_all,
     server::parse_answer,
 };
 
@@ -155,30 +153,6 @@ const ENGINES: &[(&str, u64)] = &[
     ("clock-skew", 5),
 ];
 
-/// Runs `row` for each of `rows`, several at once, and panics with all that
-/// failed. `FAULT=name` runs only rows with that in their name.
-fn run_all<T: Copy + std::fmt::Debug + Send + Sync>(rows: &[T], row: impl Fn(T) + Sync) {
-    let only = std::env::var("FAULT").unwrap_or_default();
-    let next = Mutex::new(rows.iter().copied().filter(|it| format!("{it:?}").contains(&only)));
-    let failed = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some(it) = { next.lock().unwrap().next() } {
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| row(it))) {
-                        let text = panic.downcast_ref::<String>().cloned();
-                        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-                        let first = text.unwrap_or_default().lines().next().unwrap_or("").to_owned();
-                        failed.lock().unwrap().push(format!("{it:?}: {first}"));
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "{} of {} rows failed: {failed:#?}", failed.len(), rows.len());
-}
-
 /// Every way of one engine is used as its manner asks, and nothing stays open.
 fn assert_well_used(emulator: &Emulator) {
     let misuse = emulator.counters().misuse;
@@ -244,7 +218,7 @@ fn every_fault_that_has_a_name_has_a_row() {
 
 #[test]
 fn every_fault_of_a_content_gives_what_its_row_says() {
-    run_all(CONTENTS, |(text, expect)| {
+    run_all(CONTENTS, AT_ONCE, |(text, expect)| {
         let emulator = engines(3);
         let server = serve_ready(&emulator, SETTINGS).allow("engine turned");
         let id = signed(text.parse::<Scenario>().unwrap(), 7);
@@ -291,7 +265,7 @@ fn every_fault_of_a_content_gives_what_its_row_says() {
 
 #[test]
 fn every_fault_of_an_engine_is_survived_while_others_are_well() {
-    run_all(ENGINES, |(text, seconds)| {
+    run_all(ENGINES, AT_ONCE, |(text, seconds)| {
         let emulator = engines(3);
         let server = serve_ready(&emulator, SETTINGS).allow("engine turned");
         let id = healthy(7);

@@ -5,9 +5,6 @@
 use std::{
     collections::BTreeSet,
     io::ErrorKind,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
-    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,6 +16,7 @@ use serde_json::Value;
 use support::{
     Audience, Server, Viewer, assert_undisturbed,
     pool::{engines, healthy, kept_waiting, path_of, serve_ready, signed, status},
+    rows::run_all,
     server::parse_answer,
     wait_until,
 };
@@ -144,40 +142,13 @@ fn every_content_gives_a_picture_or_an_honest_answer_and_disturbs_nobody() {
     let tabled: BTreeSet<_> = CONTENTS.iter().map(|row| name(row.0).to_owned()).collect();
     let unknown: Vec<_> = tabled.difference(&catalogue).collect();
     assert!(unknown.is_empty(), "rows without a scenario: {unknown:?}");
-    run_all(CONTENTS, |(text, expect, beyond)| {
+    run_all(CONTENTS, AT_ONCE, |(text, expect, beyond)| {
         content_row(text, expect, START + Duration::from_millis(beyond));
     });
 }
 
 fn name(text: &str) -> &str {
     text.split('(').next().unwrap()
-}
-
-/// Runs `row` for each of `rows`, several at once, and panics with all that
-/// failed.
-fn run_all<T: Copy + std::fmt::Debug + Send + Sync>(rows: &[T], row: impl Fn(T) + Sync) {
-    let only = std::env::var("SCENARIO").unwrap_or_default();
-    let next = Mutex::new(rows.iter().copied());
-    let failed = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some(it) = { next.lock().unwrap().next() } {
-                    if !format!("{it:?}").contains(&only) {
-                        continue;
-                    }
-                    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| row(it))) {
-                        let text = panic.downcast_ref::<String>().cloned();
-                        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-                        let first = text.unwrap_or_default().lines().next().unwrap_or("").to_owned();
-                        failed.lock().unwrap().push(format!("{it:?}: {first}"));
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().unwrap();
-    assert!(failed.is_empty(), "{} of {} rows failed: {failed:#?}", failed.len(), rows.len());
 }
 
 /// Three engines with two slots each; a broadcast with an audience plays on
@@ -301,7 +272,7 @@ const ENGINES: &[(&str, u16, &str)] = &[
 
 #[test]
 fn a_sick_engine_costs_time_and_not_the_picture_while_another_is_well() {
-    run_all(ENGINES, |(text, ..)| {
+    run_all(ENGINES, AT_ONCE, |(text, ..)| {
         let emulator = engines(2);
         let server = serve_ready(&emulator, "[engines]\ncapacity = 3\n[streams]\nlinger = \"1s\"\n");
         let server = server.allow("engine turned");
@@ -327,7 +298,7 @@ fn a_sick_engine_costs_time_and_not_the_picture_while_another_is_well() {
 
 #[test]
 fn a_sick_engine_alone_is_answered_for_with_its_cause() {
-    run_all(ENGINES, |(text, status, cause)| {
+    run_all(ENGINES, AT_ONCE, |(text, status, cause)| {
         let emulator = engines(1);
         let server = serve_ready(&emulator, SETTINGS).allow("engine turned");
         let audience = Audience::watch(server.address(), &[healthy(1)], AUDIENCE);

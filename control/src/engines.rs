@@ -310,14 +310,14 @@ impl Engines {
             address: e.address,
             state: e.life.state(),
             slots: Arc::clone(&e.slots),
-            start_failures: e.life.penalty(now),
+            start_failures: e.life.reluctance(now),
             first_byte: e.life.first_byte().unwrap_or_default(),
         };
         let differs = |e: &Engine, old: &EngineEntry| {
             old.id != e.id
                 || old.name != e.name
                 || old.state != e.life.state()
-                || old.start_failures != e.life.penalty(now)
+                || old.start_failures != e.life.reluctance(now)
                 || old.first_byte != e.life.first_byte().unwrap_or_default()
         };
         let same = self.table.epoch > Epoch(0)

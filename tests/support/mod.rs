@@ -15,6 +15,7 @@ pub(crate) mod mutate;
 mod netns;
 pub(crate) mod pool;
 pub(crate) mod raw;
+pub(crate) mod rows;
 mod seccomp;
 pub(crate) mod server;
 pub(crate) mod sockets;

@@ -19,7 +19,12 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// Emulated engines that start a stream within 150 ms. A client that is still
 /// there 1.25 s after a redirect reads its body: even a busy one is gone then.
 pub(crate) fn engines(count: u16) -> Emulator {
-    let timing = Timing { redirect_body: Duration::from_millis(250), ..Timing::fast() };
+    engines_with(count, |timing| timing)
+}
+
+/// The same with other times.
+pub(crate) fn engines_with(count: u16, change: impl FnOnce(Timing) -> Timing) -> Emulator {
+    let timing = change(Timing { redirect_body: Duration::from_millis(250), ..Timing::fast() });
     let config = EmulatorConfig { engines: count, timing, ..Default::default() };
     Emulator::start(config).expect("engines on free ports")
 }
@@ -71,6 +76,16 @@ pub(crate) fn status(server: &Server, pointer: &str) -> u64 {
     let answer = server.get("/api/v1/status");
     let json: Value = serde_json::from_slice(&answer.body).expect("status is JSON");
     json.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {pointer} in {json}"))
+}
+
+/// What the server tells of the newest session of `id`; none when it knows none.
+pub(crate) fn session(server: &Server, id: ContentId) -> Option<Value> {
+    let json = |path: &str| -> Value {
+        serde_json::from_slice(&server.get(&format!("/api/v1/sessions{path}")).body).expect("JSON")
+    };
+    let newest = json(&format!("?limit=1&key=id%3A{id}"));
+    let session = newest["sessions"][0]["session"].as_str()?;
+    Some(json(&format!("/{session}")))
 }
 
 /// How long threads of the server and of the emulators were kept from a core

@@ -175,6 +175,13 @@ impl Server {
         (status.expect("it has ended"), start.elapsed())
     }
 
+    /// SIGKILL: it has no time to tell anybody.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("our own child can be killed");
+        self.child.wait().expect("and waited for");
+        self.has_ended = true;
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id");

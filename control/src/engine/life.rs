@@ -38,6 +38,9 @@ use crate::probe::{Answer, ProbeFailure};
 const PROBE_FAILURES: u32 = 2;
 /// Failed starts in a row that pause an engine whose API is fine.
 const START_FAILURES: u32 = 3;
+/// Streams that an engine without network counts as busier: as many as any may
+/// play.
+const OFFLINE: u32 = 20;
 /// First pause of an engine whose starts fail.
 pub(super) const PAUSE_FIRST: Duration = Duration::from_secs(10);
 /// Longest pause: an engine repaired by hand is back within five minutes.
@@ -120,6 +123,14 @@ impl Life {
     /// Failures of late, decayed; at most 100.
     pub(crate) fn penalty(&self, now: Monotonic) -> u32 {
         self.lately_failed.rounded(now)
+    }
+
+    /// By how many streams it counts as busier than it is: its failures of late,
+    /// and more than any engine plays where it says that it has no network. Alone
+    /// that pauses nothing, but whoever else has room is asked first.
+    pub(crate) fn reluctance(&self, now: Monotonic) -> u32 {
+        let offline = if self.connected == Some(false) { OFFLINE } else { 0 };
+        self.penalty(now) + offline
     }
 
     /// Usual time from start to first byte.

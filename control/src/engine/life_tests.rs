@@ -68,6 +68,20 @@ fn degrades_and_recovers_by_the_rules() {
 }
 
 #[test]
+fn an_engine_without_network_is_a_later_choice_until_it_has_one() {
+    let now = Monotonic(Duration::from_secs(200));
+    for (name, events, reluctance) in [
+        ("offline", vec![good(Some(false))], OFFLINE),
+        ("offline for long", vec![good(Some(false)), good(Some(false))], OFFLINE),
+        ("online again", vec![good(Some(false)), good(Some(true))], 0),
+        ("does not say", vec![good(None)], 0),
+    ] {
+        let life = after(events).1;
+        assert_eq!((life.reluctance(now), life.penalty(now)), (reluctance, 0), "{name}");
+    }
+}
+
+#[test]
 fn a_drain_lasts_until_undone_and_then_what_was_heard_meanwhile_counts() {
     use EngineState::{Degraded, Draining, Ready};
     use ProbeFailure::Silent;

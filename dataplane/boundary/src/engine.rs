@@ -191,7 +191,8 @@ pub struct EngineEntry {
     pub state: EngineState,
     /// Its slots.
     pub slots: Arc<Slots>,
-    /// Failed starts of late, decayed by control; a penalty when picking.
+    /// Failed starts of late, decayed by control, and more where the engine has no
+    /// network; a penalty when picking.
     pub start_failures: u32,
     /// Smoothed time from start to first byte; zero when unknown.
     pub first_byte: Duration,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use millrace_boundary::{Cause, EngineId, Monotonic, NotPicked};
+use millrace_boundary::{Cause, EngineId, Monotonic, NotPicked, StreamState};
 use static_assertions::assert_not_impl_any;
 
 use super::{
@@ -157,7 +157,7 @@ impl Session {
     }
 
     /// Its state; `None` once it has ended.
-    pub(super) fn state(&self) -> Option<millrace_boundary::StreamState> {
+    pub(super) fn state(&self) -> Option<StreamState> {
         self.life.borrow().state()
     }
 
@@ -320,7 +320,13 @@ impl Session {
     /// Something has happened: does what its life says.
     pub(super) fn apply(self: &Rc<Self>, context: &Rc<Context>, event: Event, now: Monotonic) {
         let mut effects = Vec::new();
+        let before = self.state();
         self.life.borrow_mut().on(event, now, &mut effects);
+        if self.state() == Some(StreamState::Stalled) && before != Some(StreamState::Stalled) {
+            let engine = self.source().map(|source| source.engine);
+            let words = format!("silent for {:?}", context.config.stream.stall_after);
+            self.timeline.borrow_mut().note(context, "stalled", engine, &words);
+        }
         self.perform(context, effects, now);
     }
 
