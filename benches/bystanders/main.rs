@@ -126,7 +126,9 @@ fn run(options: &mut Options) -> Result<usize> {
          server on core {}, engines and viewers on core {}",
         options.common.server_cpu, options.common.load_cpu,
     );
-    process::pin(options.common.load_cpu)?;
+    // As the server does: what else the machine does must not delay engines that
+    // have just sent a burst, and so look like the server's doing.
+    process::settle_in(options.common.load_cpu)?;
     let scene = Scene::start(&options.common, engines, CAPACITY, &SETTINGS)?;
     let content = Content::Signed { bitrate_bps: rate_bps };
     let ids: Vec<_> =
