@@ -2,19 +2,15 @@
 //! and how soon things stop.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{
-    sync::Mutex,
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use millrace_emulator::Scenario;
 use serde_json::Value;
 use support::{
-    Server, Viewer,
     crowd::{Crowd, End},
     pool::{engines, healthy, path_of, serve, serve_ready, signed},
     stage::{Setup, Stage, path},
+    starts::{in_parallel, start},
     wait_until,
 };
 
@@ -24,6 +20,8 @@ const STARTS: u64 = 250;
 /// Starts that are under way at the same time.
 const AT_ONCE: usize = 25;
 const BUDGET: Duration = Duration::from_secs(30);
+/// Every start has an answer by then.
+const ANSWERED: Duration = Duration::from_secs(32);
 /// Twelve of forty.
 const BROKEN: &[&str] = &[
     "refuse",
@@ -40,51 +38,6 @@ const BROKEN: &[&str] = &[
     "disconnect-rst(0b)",
 ];
 
-/// What became of one start: the status, the time to the first byte of the
-/// body, and the cause of a refusal.
-struct Start {
-    status: u16,
-    took: Duration,
-    cause: String,
-}
-
-/// Asks for `path` and waits for the first byte of the body, then leaves.
-fn start(server: &Server, path: &str) -> Start {
-    let asked = Instant::now();
-    let mut viewer = Viewer::ask(server.address(), path).unwrap();
-    let limit = BUDGET + Duration::from_secs(2);
-    let Ok((status, _)) = viewer.head(limit) else {
-        return Start { status: 0, took: asked.elapsed(), cause: "no answer".to_owned() };
-    };
-    let took = asked.elapsed();
-    if status == 200 {
-        let mut piece = [0; 188];
-        let read = viewer.read_some(&mut piece, asked + limit).unwrap_or(0);
-        let cause = if read > 0 { "" } else { "no byte" }.to_owned();
-        return Start { status, took: asked.elapsed(), cause };
-    }
-    let body = viewer.read_for(Duration::from_secs(2)).unwrap();
-    let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-    Start { status, took, cause: json["error"]["cause"].as_str().unwrap_or("").to_owned() }
-}
-
-/// Does `what` with each of `paths`, [`AT_ONCE`] at the same time.
-fn in_parallel<T: Send>(paths: Vec<String>, what: impl Fn(String) -> T + Sync) -> Vec<T> {
-    let next = Mutex::new(paths.into_iter());
-    let done = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some(path) = { next.lock().unwrap().next() } {
-                    let it = what(path);
-                    done.lock().unwrap().push(it);
-                }
-            });
-        }
-    });
-    done.into_inner().unwrap()
-}
-
 #[test]
 fn with_thirty_percent_of_the_engines_broken_nearly_every_start_succeeds_soon() {
     let emulator = engines(40);
@@ -98,8 +51,9 @@ fn with_thirty_percent_of_the_engines_broken_nearly_every_start_succeeds_soon() 
         let status: Value = serde_json::from_slice(&answer.body).unwrap();
         status["engines"]["ready"].as_u64().unwrap_or(0) >= 28
     }));
-    let paths = (0..STARTS).map(|serial| path_of(healthy(serial))).collect();
-    let done = in_parallel(paths, |path| start(&server, &path));
+    let address = server.address();
+    let paths = (0..STARTS).map(|serial| path_of(healthy(serial)));
+    let done = in_parallel(AT_ONCE, paths, |path| start(address, &path, ANSWERED));
     let failed: Vec<_> = done.iter().filter(|s| s.status != 200 || !s.cause.is_empty()).collect();
     let mut took: Vec<_> = done.iter().map(|s| s.took).collect();
     took.sort_unstable();
@@ -123,8 +77,9 @@ fn dead_contents_get_definite_answers_and_then_instant_ones() {
     let server = serve_ready(&emulator, "[streams]\nlinger = \"0s\"\n").allow("engine turned");
     let scenarios = ["metadata-failure", "no-peers", "peers-no-data", "start-failure-after-metadata"];
     let scenario = |serial: u64| -> Scenario { scenarios[(serial % 4) as usize].parse().unwrap() };
-    let paths: Vec<_> = (0..100).map(|serial| path_of(signed(scenario(serial), serial))).collect();
-    for (first, again) in in_parallel(paths, |path| (start(&server, &path), start(&server, &path))) {
+    let paths = (0..100).map(|serial| path_of(signed(scenario(serial), serial)));
+    let ask = |path: &str| start(server.address(), path, ANSWERED);
+    for (first, again) in in_parallel(AT_ONCE, paths, |path| (ask(&path), ask(&path))) {
         assert!(matches!(first.status, 404 | 502 | 504), "{} {}", first.status, first.cause);
         assert!(first.took <= BUDGET + Duration::from_millis(500), "{}: {:?}", first.cause, first.took);
         assert_eq!((again.status, &*again.cause), (503, "content_blocked"), "after {}", first.cause);

@@ -10,14 +10,19 @@ use millrace_emulator::{
 
 use crate::{
     Bytes, Options, SPARE,
+    board::Board,
     outcome::Outcome,
-    scene::{Board, SOON, Scene},
-    support::process,
+    support::{
+        process,
+        scene::{SOON, Scene},
+    },
     viewer::Viewer,
 };
 
 /// Between two looks at the viewers.
 const TURN: Duration = Duration::from_millis(10);
+/// A revived engine is soon found ready again.
+const PROBES: &str = "MILLRACE_ENGINES_PROBE_INTERVAL=500ms";
 /// Between two questions to the API.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// An engine plays at least this long before it is killed: one that broke off
@@ -50,7 +55,7 @@ enum State {
 
 /// Kills as many engines as the options say.
 pub(crate) fn measure(kind: Bytes, options: &Options) -> Result<Outcome> {
-    let scene = Scene::start(options)?;
+    let scene = Scene::start(&options.common, options.engines, 1, &[PROBES])?;
     let scenario: Scenario = kind.scenario().parse()?;
     let content = Content::Signed { bitrate_bps: options.rate_bps };
     let ids = (0..options.streams as u64).map(|serial| ContentId::new(content, scenario, serial));
@@ -113,11 +118,11 @@ struct Run {
 
 impl Run {
     fn kill_all(&mut self) -> Result<()> {
-        let mut board = self.scene.board()?;
+        let mut board = Board::of(&self.scene)?;
         let (mut asked, mut progress) = (Instant::now(), Instant::now());
         while !self.is_done() {
             if asked.elapsed() >= ASK_EVERY {
-                (board, asked) = (self.scene.board()?, Instant::now());
+                (board, asked) = (Board::of(&self.scene)?, Instant::now());
             }
             let mut has_moved = false;
             for place in 0..self.streams.len() {
@@ -166,7 +171,7 @@ impl Run {
                 self.lose(place)
             }
             (State::Playing { due, last }, _) if due <= Instant::now() && self.begun < self.planned => {
-                let victim = self.scene.playing(board, &self.streams[place].id);
+                let victim = board.playing(&self.scene, &self.streams[place].id);
                 match victim.filter(|_| SPARE <= board.spare) {
                     // What the API tells may be older than the latest kill.
                     Some(victim) if Some(victim) != last => {

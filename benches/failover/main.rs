@@ -19,19 +19,22 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "figures to print, and bytes cut out of wider words")]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, Subcommand};
 
-use crate::outcome::Outcome;
+use crate::{
+    outcome::Outcome,
+    support::options::{Common, Launch, exit_part},
+};
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod board;
 mod kills;
 mod outcome;
-mod scene;
 mod viewer;
 
 /// Engines that have to be ready and free when another one is killed.
@@ -54,24 +57,8 @@ struct Options {
     /// One kind of bytes only.
     #[arg(long)]
     only: Option<Bytes>,
-    /// A smoke test: a few kills.
-    #[arg(long)]
-    quick: bool,
-    /// Exit with 1 when a budget is missed.
-    #[arg(long)]
-    assert_budget: bool,
-    /// The server's core.
-    #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
-    /// The core of engines and viewers.
-    #[arg(long, default_value_t = 1)]
-    load_cpu: usize,
-    /// The binary to measure.
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_millrace"))]
-    millrace: PathBuf,
-    /// Given by `cargo bench`; without it, as under `cargo test`, the run is tiny.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    common: Common,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -108,33 +95,21 @@ impl Bytes {
 enum Part {
     /// The server, on a core of its own and ending with us.
     #[command(hide = true)]
-    Launch {
-        #[arg(long)]
-        cpu: usize,
-        #[arg(last = true)]
-        command: Vec<String>,
-    },
+    Launch(Launch),
 }
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
-    let result = match options.part.take() {
-        Some(Part::Launch { cpu, command }) => scene::launch(cpu, &command).map(|()| 0),
-        None => run(&mut options),
-    };
-    match result {
-        Ok(missed) if options.assert_budget && missed > 0 => ExitCode::FAILURE,
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("failover: {error:#}");
-            ExitCode::FAILURE
-        }
+    if let Some(Part::Launch(launch)) = options.part.take() {
+        return exit_part("failover", launch.run(|| Ok(())));
     }
+    let result = run(&mut options);
+    options.common.exit("failover", result)
 }
 
 /// Runs what was asked for and returns how many budgets were missed.
 fn run(options: &mut Options) -> Result<usize> {
-    if options.quick || !options.bench {
+    if options.common.is_quick() {
         options.kills = options.kills.min(4);
         options.streams = options.streams.min(2);
         options.engines = options.engines.min(8);
@@ -147,9 +122,9 @@ fn run(options: &mut Options) -> Result<usize> {
     }
     eprintln!(
         "{streams} streams of {} bit/s, {engines} engines; server on core {}, engines and viewers on core {}",
-        options.rate_bps, options.server_cpu, options.load_cpu,
+        options.rate_bps, options.common.server_cpu, options.common.load_cpu,
     );
-    support::process::pin(options.load_cpu)?;
+    support::process::pin(options.common.load_cpu)?;
     let kinds = options.only.map_or_else(|| vec![Bytes::Matched, Bytes::Unmatched], |kind| vec![kind]);
     let mut missed = 0;
     Outcome::print_header();

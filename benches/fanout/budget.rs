@@ -3,6 +3,7 @@
 use crate::{
     case::Case,
     side::{Outcome, Side},
+    support::budget::check,
 };
 
 /// CPU for a byte, against the floor.
@@ -65,13 +66,6 @@ pub(crate) fn print(side: Side, case: &Case, congestion: &str, outcome: &Outcome
         "viewers": case.viewers, "rate_bps": case.rate_bps, "congestion": congestion, "outcome": outcome,
     });
     println!("{line}");
-}
-
-/// Says whether a figure keeps its budget; returns 1 when it does not.
-pub(crate) fn check(what: &str, figure: f64, limit: f64, is_kept: bool) -> usize {
-    let verdict = if is_kept { "kept" } else { "MISSED" };
-    eprintln!("budget {verdict}: {what} is {figure:.3}, limit {limit:.3}");
-    usize::from(!is_kept)
 }
 
 /// Compares the sides of one load; returns how many budgets were missed.

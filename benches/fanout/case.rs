@@ -38,6 +38,11 @@ pub(crate) const QUICK: &[Case] = &[case("one", 1, 1, 4), case("fifty", 1, 50, 4
 /// the largest number of viewers.
 pub(crate) const SPECIAL: [&str; 3] = ["join", "idle", "max-viewers"];
 
+/// Of each stream, by its number.
+pub(crate) fn id(stream: usize) -> String {
+    format!("{:040x}", 0x1000 + stream)
+}
+
 impl Case {
     /// The same load with another number of viewers.
     pub(crate) fn with_viewers(&self, viewers: usize) -> Self {

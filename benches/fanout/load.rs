@@ -23,7 +23,11 @@ use rustix::{
     fd::OwnedFd,
 };
 
-use crate::viewer::{Checker, Phase, Viewer};
+use crate::{
+    case::id,
+    checker::Checker,
+    support::viewer::{Phase, Viewer},
+};
 
 /// Most bytes taken by one read.
 const READ: usize = 1 << 20;
@@ -136,7 +140,7 @@ fn watch(config: &Config, indices: &[usize], totals: &Totals, reading: Reading) 
 }
 
 fn open(config: &Config, index: usize, place: usize, poller: &OwnedFd, totals: &Totals) -> Place {
-    let viewer = Viewer::connect(config.address, index % config.streams).and_then(|viewer| {
+    let viewer = Viewer::connect(config.address, id(index % config.streams)).and_then(|viewer| {
         epoll::add(poller, &viewer, EventData::new_u64(place as u64), EventFlags::OUT)?;
         Ok(viewer)
     });
@@ -204,10 +208,11 @@ fn note_arrival(config: &Config, visit: &mut Option<Instant>, totals: &Totals) {
     }
 }
 
-/// Joins `count` viewers to one live stream, `at_once` of them at a time, and
+/// Joins `count` viewers to the live stream `id`, `at_once` of them at a time, and
 /// returns the microseconds from connect to the first byte of the stream.
 pub(crate) fn join(
     address: SocketAddrV4,
+    id: &str,
     count: usize,
     at_once: usize,
     limit: Duration,
@@ -221,7 +226,7 @@ pub(crate) fn join(
         let mut batch = Vec::new();
         for place in 0..at_once.min(count - joins.first_byte_us.len() - joins.failed) {
             let start = Instant::now();
-            let viewer = Viewer::connect(address, 0)?;
+            let viewer = Viewer::connect(address, id.to_owned())?;
             epoll::add(&poller, &viewer, EventData::new_u64(place as u64), EventFlags::OUT)?;
             batch.push((start, Some(viewer)));
         }

@@ -15,25 +15,29 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "figures to print, and bytes cut out of wider words")]
 
-use std::{net::SocketAddrV4, path::PathBuf, process::ExitCode, time::Duration};
+use std::{net::SocketAddrV4, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
-use crate::{case::Case, side::Side};
+use crate::{
+    case::Case,
+    side::Side,
+    support::options::{Common, Launch, exit_part},
+};
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod budget;
 mod case;
+mod checker;
 mod load;
 mod probe;
 #[path = "../../tests/support/seccomp.rs"]
 mod seccomp;
 mod side;
 mod socket;
-mod viewer;
 mod wheel;
 
 /// Viewers that read for real and take the time of each read.
@@ -51,47 +55,31 @@ struct Options {
     /// One side only.
     #[arg(long)]
     only: Option<Side>,
-    /// A smoke test: tiny loads, less than 15 s.
-    #[arg(long)]
-    quick: bool,
     /// Search the largest number of viewers served in time.
     #[arg(long)]
     max_viewers: bool,
-    /// Exit with 1 when a budget is missed.
-    #[arg(long)]
-    assert_budget: bool,
     /// Deny io_uring to our server, as Docker does.
     #[arg(long)]
     no_uring: bool,
     /// Congestion control of both sides; default is the machine's own.
     #[arg(long)]
     congestion: Option<String>,
-    /// The server's core.
-    #[arg(long, default_value_t = 0)]
-    server_cpu: usize,
-    /// The core of engines and viewers.
-    #[arg(long, default_value_t = 1)]
-    load_cpu: usize,
-    /// The binary to measure.
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_millrace"))]
-    millrace: PathBuf,
     /// One more argument for it. Repeatable.
     #[arg(long = "server-arg", allow_hyphen_values = true)]
     server_args: Vec<String>,
-    /// Given by `cargo bench`; without it, as under `cargo test`, the run is tiny.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    common: Common,
     #[command(subcommand)]
     part: Option<Part>,
 }
 
 impl Options {
     fn measured(&self) -> Duration {
-        Duration::from_secs_f64(if self.quick { 1.0 } else { self.seconds.clamp(0.5, 600.0) })
+        Duration::from_secs_f64(if self.common.quick { 1.0 } else { self.seconds.clamp(0.5, 600.0) })
     }
 
     fn settle(&self) -> Duration {
-        if self.quick { Duration::from_millis(300) } else { Duration::from_secs(3) }
+        if self.common.quick { Duration::from_millis(300) } else { Duration::from_secs(3) }
     }
 
     /// Of the server's sockets, by name.
@@ -153,13 +141,9 @@ enum Part {
     #[command(hide = true)]
     Launch {
         #[arg(long)]
-        cpu: usize,
-        #[arg(long)]
         no_uring: bool,
-        #[arg(long)]
-        congestion: Option<String>,
-        #[arg(last = true)]
-        command: Vec<String>,
+        #[command(flatten)]
+        launch: Launch,
     },
 }
 
@@ -185,15 +169,8 @@ impl Part {
                     same_visit: Duration::from_micros(same_visit_us),
                 })?;
             }
-            Self::Launch { cpu, no_uring, congestion, command } => {
-                use std::os::unix::process::CommandExt;
-                support::process::settle_in(cpu)?;
-                if no_uring {
-                    seccomp::deny_uring()?;
-                }
-                let [program, args @ ..] = &command[..] else { bail!("nothing to launch") };
-                let chosen = congestion.map(|name| ("MILLRACE_VIEWERS_CONGESTION", name));
-                bail!(std::process::Command::new(program).args(args).envs(chosen).exec());
+            Self::Launch { no_uring, launch } => {
+                launch.run(|| if no_uring { Ok(seccomp::deny_uring()?) } else { Ok(()) })?;
             }
         }
         Ok(())
@@ -203,32 +180,19 @@ impl Part {
 fn main() -> ExitCode {
     let mut options = Options::parse();
     if let Some(part) = options.part.take() {
-        return match part.run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("fanout: {error:#}");
-                ExitCode::FAILURE
-            }
-        };
+        return exit_part("fanout", part.run());
     }
-    if !options.bench {
+    if !options.common.bench {
         // `cargo test` builds no release server, so there is nothing to compare.
-        options.quick = true;
+        options.common.quick = true;
         options.only = options.only.or(Some(Side::Raw));
     }
-    match run(&options) {
-        Ok(missed) if options.assert_budget && missed > 0 => ExitCode::FAILURE,
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("fanout: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    options.common.exit("fanout", run(&options))
 }
 
 /// Runs what was asked for and returns how many budgets were missed.
 fn run(options: &Options) -> Result<usize> {
-    let loads: &[Case] = if options.quick { case::QUICK } else { case::CASES };
+    let loads: &[Case] = if options.common.quick { case::QUICK } else { case::CASES };
     let known =
         |name: &String| loads.iter().any(|c| c.name == name) || case::SPECIAL.contains(&name.as_str());
     if let Some(name) = options.cases.iter().find(|name| !known(name)) {
@@ -237,7 +201,8 @@ fn run(options: &Options) -> Result<usize> {
     let everything = options.cases.is_empty() && !options.max_viewers;
     let wanted = |name: &str| everything || options.cases.iter().any(|case| case == name);
     let congestion = options.congestion_in_use()?;
-    eprintln!("server on core {}, engines and viewers on core {}", options.server_cpu, options.load_cpu);
+    let Common { server_cpu, load_cpu, .. } = options.common;
+    eprintln!("server on core {server_cpu}, engines and viewers on core {load_cpu}");
     let mut missed = 0;
     budget::print_header();
     for case in loads.iter().filter(|case| wanted(case.name)) {

@@ -6,12 +6,15 @@ use anyhow::{Result, ensure};
 
 use crate::{
     Options,
-    budget::check,
-    case::{CASES, Case, QUICK},
+    case::{CASES, Case, QUICK, id},
     load,
     side::{self, Server, Side},
-    support::{process, quantiles::Quantiles},
-    viewer::{Phase, Viewer},
+    support::{
+        budget::check,
+        process,
+        quantiles::Quantiles,
+        viewer::{Phase, Viewer},
+    },
 };
 
 /// First byte of a warm stream, p99.
@@ -32,7 +35,7 @@ pub(crate) fn joins(options: &Options) -> Result<usize> {
     let case = CASES[0].clone();
     let server = Server::start(Side::Millrace, &case, options)?;
     // Held, so that the stream stays live between joins.
-    let mut first = Viewer::connect(server.address, 0)?;
+    let mut first = Viewer::connect(server.address, id(0))?;
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut scratch = vec![0; 64 << 10];
     while first.received == 0 {
@@ -46,10 +49,10 @@ pub(crate) fn joins(options: &Options) -> Result<usize> {
         ensure!(Instant::now() < deadline, "the stream did not start");
     }
     std::thread::sleep(options.settle());
-    let count = if options.quick { 100 } else { 1_000 };
+    let count = if options.common.quick { 100 } else { 1_000 };
     let mut missed = 0;
     for at_once in [1, 100] {
-        let joins = load::join(server.address, count, at_once, Duration::from_secs(60))?;
+        let joins = load::join(server.address, &id(0), count, at_once, Duration::from_secs(60))?;
         let Quantiles { p50_us, p99_us, max_us } = Quantiles::of(joins.first_byte_us);
         eprintln!(
             "join           {count} joins, {at_once} at once: first byte p50 {p50_us} p99 {p99_us} max {max_us} µs"
@@ -80,12 +83,12 @@ pub(crate) fn idle(options: &Options) -> Result<usize> {
 /// Searches the most viewers at 4 Mbit/s that each side serves in time.
 pub(crate) fn max_viewers(options: &Options) -> Result<usize> {
     let (case, mut low, mut high) =
-        if options.quick { (&QUICK[0], 100, 200) } else { (&CASES[0], 0, MOST_VIEWERS) };
+        if options.common.quick { (&QUICK[0], 100, 200) } else { (&CASES[0], 0, MOST_VIEWERS) };
     let start = (low, high);
     let mut found = Vec::new();
     for side in options.sides() {
         (low, high) = start;
-        let mut next = if options.quick { high } else { 6_000 };
+        let mut next = if options.common.quick { high } else { 6_000 };
         while high - low > SEARCH_STEP.min(start.1 / 4) {
             let case = case.with_viewers(next);
             // A disturbance makes too many of enough, never enough of too many: so a miss has to repeat.

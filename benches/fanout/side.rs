@@ -7,21 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
     Options,
     case::Case,
     support::{
+        histogram::{Buckets, LATENESS, between, buckets},
         http::{address_in, get},
+        options::own_program,
         process::{self, Memory, Process},
         quantiles::Quantiles,
     },
 };
 
-/// Name of our histogram of how late viewers are visited, in seconds.
-const LATENESS: &str = "millrace_shard_lateness_seconds";
 /// Most streams an engine plays.
 const ENGINE_CAPACITY: usize = 20;
 /// Longest visiting period that our server may use; gaps beyond it are late.
@@ -69,7 +69,7 @@ impl Server {
     fn start_raw(case: &Case, options: &Options) -> Result<Self> {
         let mut args = vec![
             "raw-wheel".to_owned(),
-            format!("--cpu={}", options.server_cpu),
+            format!("--cpu={}", options.common.server_cpu),
             format!("--streams={}", case.streams),
             format!("--rate={}", case.rate_bps),
             format!("--slots={}", case.slots()),
@@ -84,7 +84,7 @@ impl Server {
         let engines = case.streams.div_ceil(ENGINE_CAPACITY);
         let args = [
             "engines".to_owned(),
-            format!("--cpu={}", options.load_cpu),
+            format!("--cpu={}", options.common.load_cpu),
             format!("--count={engines}"),
             format!("--rate={}", case.rate_bps),
         ];
@@ -94,22 +94,19 @@ impl Server {
         })?;
         let data = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fanout-{}", source.pid()));
         std::fs::create_dir_all(&data)?;
-        let mut args = vec!["launch".to_owned(), format!("--cpu={}", options.server_cpu)];
+        let mut launch = Vec::new();
         if options.no_uring {
-            args.push("--no-uring".to_owned());
+            launch.push("--no-uring".to_owned());
         }
-        args.extend(options.congestion.iter().map(|name| format!("--congestion={name}")));
-        args.extend(["--".to_owned(), options.millrace.display().to_string()]);
-        let listen = "serve --listen 127.0.0.1:0".split(' ').map(str::to_owned);
-        args.extend(listen);
-        args.extend(["--cpus".to_owned(), options.server_cpu.to_string()]);
-        args.extend(["--data-dir".to_owned(), data.display().to_string()]);
+        let congestion = options.congestion.iter();
+        launch.extend(congestion.map(|name| format!("--set=MILLRACE_VIEWERS_CONGESTION={name}")));
+        let mut args = vec!["--data-dir".to_owned(), data.display().to_string()];
         args.extend(["--engine-capacity".to_owned(), ENGINE_CAPACITY.to_string()]);
         for port in ports {
             args.extend(["--engine".to_owned(), format!("http://127.0.0.1:{port}")]);
         }
         args.extend(options.server_args.iter().cloned());
-        let process = Process::start("millrace", &own_program()?, &args)?;
+        let process = options.common.start_server(&launch, &args)?;
         let address = process.wait_for(Duration::from_secs(10), address_in)?;
         Ok(Self { side: Side::Millrace, process, _engines: Some(source), address, data: Some(data) })
     }
@@ -128,7 +125,7 @@ impl Server {
                 Some(Quantiles { p50_us: figure("p50"), p99_us: figure("p99"), max_us: figure("max") })
             }
             Side::Millrace => {
-                let now = buckets(&get(self.address, "/metrics").ok()?);
+                let now = buckets(&get(self.address, "/metrics").ok()?, LATENESS);
                 let quantiles = between(before, &now);
                 *before = now;
                 quantiles
@@ -203,7 +200,7 @@ pub(crate) fn measure(side: Side, case: &Case, options: &Options) -> Result<Outc
     let same_visit = case.period() / 4;
     let args = [
         "viewers".to_owned(),
-        format!("--cpu={}", options.load_cpu),
+        format!("--cpu={}", options.common.load_cpu),
         format!("--address={}", server.address),
         format!("--count={}", case.viewers),
         format!("--streams={}", case.streams),
@@ -232,12 +229,12 @@ pub(crate) fn measure(side: Side, case: &Case, options: &Options) -> Result<Outc
     let first = load.ask("mark")?;
     let (start, cpu_start) = (Instant::now(), process::cpu_time(server.pid())?);
     let load_start = process::cpu_time(load.pid())?;
-    let busy_start = process::busy_time(options.server_cpu)?;
+    let busy_start = process::busy_time(options.common.server_cpu)?;
     let tasks_start = process::cpu_time_by_task(server.pid())?;
     std::thread::sleep(options.measured());
     let last = load.ask("report")?;
     let (seconds, cpu_end) = (start.elapsed().as_secs_f64(), process::cpu_time(server.pid())?);
-    let busy = (process::busy_time(options.server_cpu)? - busy_start).as_secs_f64();
+    let busy = (process::busy_time(options.common.server_cpu)? - busy_start).as_secs_f64();
     let load_cpu = (process::cpu_time(load.pid())? - load_start).as_secs_f64();
     let tasks_end = process::cpu_time_by_task(server.pid())?;
     let memory = process::memory(server.pid())?;
@@ -313,47 +310,4 @@ fn used_by_task(start: &[(String, Duration)], end: Vec<(String, Duration)>) -> V
         }
     }
     used.into_iter().filter(|(_, seconds)| *seconds >= 0.005).collect()
-}
-
-fn own_program() -> Result<PathBuf> {
-    std::env::current_exe().context("cannot find this program")
-}
-
-/// A Prometheus histogram, all its label sets together: count at or below each
-/// bound, the bound in nanoseconds.
-pub(crate) type Buckets = BTreeMap<u64, u64>;
-
-fn buckets(metrics: &str) -> Buckets {
-    let mut sums = Buckets::new();
-    for line in metrics.lines() {
-        let Some((labels, value)) =
-            line.strip_prefix(LATENESS).and_then(|l| l.strip_prefix("_bucket{")?.split_once("} "))
-        else {
-            continue;
-        };
-        let bound = labels.split_once("le=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(b, _)| b);
-        let (Some(bound), Ok(count)) =
-            (bound.and_then(|b| b.parse::<f64>().ok()), value.trim().parse::<f64>())
-        else {
-            continue;
-        };
-        *sums.entry((bound * 1e9).min(u64::MAX as f64) as u64).or_default() += count as u64;
-    }
-    sums
-}
-
-/// Quantiles of what came between two readings: upper bounds of their buckets,
-/// and beyond the last of them its lower bound.
-fn between(before: &Buckets, after: &Buckets) -> Option<Quantiles> {
-    let counts: Vec<(u64, u64)> = after
-        .iter()
-        .map(|(&bound, &count)| (bound, count.saturating_sub(before.get(&bound).copied().unwrap_or(0))))
-        .collect();
-    let total = counts.last()?.1;
-    let largest = counts.iter().map(|(bound, _)| *bound).filter(|bound| *bound < u64::MAX).max()?;
-    let at = |share: f64| {
-        let rank = (total as f64 * share).ceil() as u64;
-        counts.iter().find(|(_, count)| *count >= rank).map_or(0, |(bound, _)| largest.min(*bound) / 1000)
-    };
-    (total > 0).then(|| Quantiles { p50_us: at(0.5), p99_us: at(0.99), max_us: at(1.0) })
 }

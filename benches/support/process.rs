@@ -21,7 +21,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// Lines kept of a child that nobody reads from; later ones are dropped.
 const LINES: usize = 4_096;
 
-/// To be called first in every child: dies with its parent, runs on `cpu`
+/// To be called first in every child, and by a bench that is its own load: dies
+/// with its parent, runs on `cpu`
 /// only, before what else the machine does if it may, and may open as many
 /// descriptors as the hard limit allows.
 pub(crate) fn settle_in(cpu: usize) -> Result<()> {

@@ -20,6 +20,7 @@ mod seccomp;
 pub(crate) mod server;
 pub(crate) mod sockets;
 pub(crate) mod stage;
+pub(crate) mod starts;
 pub(crate) mod tool;
 mod viewer;
 mod wait;

@@ -10,8 +10,6 @@ use rustix::{
     net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType},
 };
 
-use crate::support::feed::{PACKET, VIDEO_PID};
-
 /// Longest response head accepted, in bytes.
 const MAX_HEAD: usize = 4 << 10;
 
@@ -33,7 +31,7 @@ pub(crate) enum Phase {
 /// A viewer; never blocks.
 pub(crate) struct Viewer {
     socket: OwnedFd,
-    stream: usize,
+    id: String,
     head: Vec<u8>,
     /// Where it is.
     pub(crate) phase: Phase,
@@ -42,22 +40,23 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
-    /// Begins to connect; the request follows when the socket can be written.
-    pub(crate) fn connect(address: SocketAddrV4, stream: usize) -> rustix::io::Result<Self> {
+    /// Begins to connect; the request for the content `id` follows when the socket
+    /// can be written.
+    pub(crate) fn connect(address: SocketAddrV4, id: String) -> rustix::io::Result<Self> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
         match rustix::net::connect(&socket, &address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error),
         }
-        Ok(Self { socket, stream, head: Vec::new(), phase: Phase::Connecting, received: 0 })
+        Ok(Self { socket, id, head: Vec::new(), phase: Phase::Connecting, received: 0 })
     }
 
     /// To be called when the socket can be written.
     pub(crate) fn request(&mut self) {
         let request = format!(
-            "GET /ace/getstream?id={:040x} HTTP/1.1\r\nHost: bench\r\nUser-Agent: fanout\r\n\r\n",
-            0x1000 + self.stream,
+            "GET /ace/getstream?id={} HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench\r\n\r\n",
+            self.id,
         );
         let sent = rustix::net::send(&self.socket, request.as_bytes(), SendFlags::NOSIGNAL);
         self.phase = if sent == Ok(request.len()) { Phase::Head } else { Phase::Failed };
@@ -126,53 +125,5 @@ impl Viewer {
 impl AsFd for Viewer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-/// Checks that what a viewer reads is the stream: aligned, and nothing of the
-/// video lost or repeated.
-#[derive(Default)]
-pub(crate) struct Checker {
-    carry: Vec<u8>,
-    continuity: Option<u8>,
-    /// Packets that did not begin with 0x47, and continuity errors.
-    pub(crate) errors: u64,
-}
-
-impl Checker {
-    /// Takes the next bytes.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
-        if !self.carry.is_empty() {
-            let missing = (PACKET - self.carry.len()).min(bytes.len());
-            self.carry.extend_from_slice(&bytes[..missing]);
-            bytes = &bytes[missing..];
-            if self.carry.len() < PACKET {
-                return;
-            }
-            let packet = std::mem::take(&mut self.carry);
-            self.packet(&packet);
-        }
-        let (packets, rest) = bytes.as_chunks::<PACKET>();
-        for packet in packets {
-            self.packet(packet);
-        }
-        self.carry.extend_from_slice(rest);
-    }
-
-    fn packet(&mut self, packet: &[u8]) {
-        if packet[0] != 0x47 {
-            self.errors += 1;
-            return;
-        }
-        let pid = u16::from(packet[1] & 0x1F) << 8 | u16::from(packet[2]);
-        if pid != VIDEO_PID || packet[3] & 0x10 == 0 {
-            return;
-        }
-        let counter = packet[3] & 0x0F;
-        let has_discontinuity = packet[3] & 0x20 != 0 && packet[4] > 0 && packet[5] & 0x80 != 0;
-        if !has_discontinuity && self.continuity.is_some_and(|last| (last + 1) & 0x0F != counter) {
-            self.errors += 1;
-        }
-        self.continuity = Some(counter);
     }
 }

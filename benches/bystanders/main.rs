@@ -1,0 +1,231 @@
+//! Bystanders: what viewers of healthy streams notice of faulty ones.
+//!
+//! The real server plays healthy streams of one viewer each from a pool of
+//! emulated engines. Beside them, from the same pool, other streams come and go:
+//! in one phase healthy ones too, in the next one with every fault of the
+//! catalogue that befalls a content, in turn. So the load is alike and the faults
+//! differ. Lateness is the time from a packet's broadcast to its arrival, which
+//! has the server's visiting period in it; a join is the time from connect to the
+//! first byte of the stream, by a further viewer of a healthy one. Each faulty
+//! phase is held against the mean of the quiet ones before and after it.
+//!
+//! ```text
+//! cargo bench --bench bystanders                   three pairs of phases
+//! cargo bench --bench bystanders -- --pairs 5 --seconds 60 --assert-budget
+//! cargo test --bench bystanders                    tiny
+//! ```
+//!
+//! The table goes to standard error, a JSON line per result to standard output.
+
+#![expect(clippy::cast_possible_truncation, reason = "figures to print, and places in short lists")]
+
+use std::{
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use clap::{Parser, Subcommand};
+use millrace_emulator::{Content, ContentId, Scenario};
+
+use crate::{
+    audience::Audience,
+    others::{Kind, Others},
+    outcome::Phase,
+    support::{
+        histogram::{self, Buckets},
+        http::get,
+        options::{Common, Launch, exit_part},
+        process,
+        scene::Scene,
+    },
+};
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod audience;
+mod faults;
+mod others;
+mod outcome;
+
+/// Streams that one engine plays at once.
+const CAPACITY: usize = 4;
+/// A start that fails does so while its viewer is there, and a stream that its
+/// viewer has left is soon gone.
+const SETTINGS: [&str; 3] =
+    ["MILLRACE_STREAMS_LINGER=1s", "MILLRACE_STREAMS_START_BUDGET=5s", "MILLRACE_STREAMS_LONGEST_START=5s"];
+
+#[derive(Parser)]
+struct Options {
+    /// Healthy streams that are measured.
+    #[arg(long, default_value_t = 50)]
+    streams: usize,
+    /// Streams beside them at once.
+    #[arg(long, default_value_t = 50)]
+    others: usize,
+    /// Engines, of four streams each.
+    #[arg(long, default_value_t = 60)]
+    engines: u16,
+    /// Rate of each stream.
+    #[arg(long, default_value_t = 1_000_000)]
+    rate_bps: u32,
+    /// Faulty phases; there is one quiet phase more.
+    #[arg(long, default_value_t = 3)]
+    pairs: usize,
+    /// Time measured per phase.
+    #[arg(long, default_value_t = 30.0)]
+    seconds: f64,
+    /// Joins per second.
+    #[arg(long, default_value_t = 20)]
+    joins: u32,
+    /// Only faults whose text begins with this, such as stall. Repeatable.
+    #[arg(long = "fault")]
+    faults: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+impl Options {
+    /// Longest time that one of the others is watched.
+    fn stay(&self) -> Duration {
+        Duration::from_secs(if self.common.is_quick() { 2 } else { 8 })
+    }
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// The server, on a core of its own and ending with us.
+    #[command(hide = true)]
+    Launch(Launch),
+}
+
+fn main() -> ExitCode {
+    let mut options = Options::parse();
+    if let Some(Part::Launch(launch)) = options.part.take() {
+        return exit_part("bystanders", launch.run(|| Ok(())));
+    }
+    let result = run(&mut options);
+    options.common.exit("bystanders", result)
+}
+
+/// Runs all phases and returns how many budgets were missed.
+fn run(options: &mut Options) -> Result<usize> {
+    if options.common.is_quick() {
+        (options.streams, options.others) = (options.streams.min(10), options.others.min(10));
+        (options.engines, options.pairs) = (options.engines.min(12), 1);
+        options.seconds = 3.0;
+    }
+    let Options { streams, others, engines, rate_bps, joins, .. } = *options;
+    ensure!(streams > 0 && options.pairs > 0 && joins > 0, "there is nothing to measure");
+    eprintln!(
+        "{streams} healthy streams and {others} others of {rate_bps} bit/s, {engines} engines; \
+         server on core {}, engines and viewers on core {}",
+        options.common.server_cpu, options.common.load_cpu,
+    );
+    // As the server does: what else the machine does must not delay engines that
+    // have just sent a burst, and so look like the server's doing.
+    process::settle_in(options.common.load_cpu)?;
+    let scene = Scene::start(&options.common, engines, CAPACITY, &SETTINGS)?;
+    let content = Content::Signed { bitrate_bps: rate_bps };
+    let ids: Vec<_> =
+        (0..streams as u64).map(|serial| ContentId::new(content, Scenario::healthy(), serial)).collect();
+    let audience = Audience::watch(scene.address, &ids, Duration::from_secs(1) / joins)?;
+    let faults = faults::list(&options.faults)?;
+    let others = Others::begin(others::Config {
+        address: scene.address,
+        places: others,
+        stay: options.stay(),
+        rate_bps,
+        faults,
+    })?;
+
+    outcome::print_header();
+    let mut phases = Vec::new();
+    for number in 0..=2 * options.pairs {
+        let kind = if number % 2 == 0 { Kind::Quiet } else { Kind::Faulty };
+        others.turn(kind);
+        // The first of them begin one after the other during one stay.
+        thread::sleep(options.stay());
+        let phase = measure(kind, options, &scene, &audience, &others)?;
+        phase.print(options);
+        phases.push(phase);
+    }
+    drop(others);
+    let reports = audience.leave()?;
+    tell_of_engines(&scene, &ids);
+    Ok(outcome::judge(&phases) + outcome::judge_bytes(&reports))
+}
+
+fn measure(
+    kind: Kind,
+    options: &Options,
+    scene: &Scene,
+    audience: &Audience,
+    others: &Others,
+) -> Result<Phase> {
+    let buckets = || -> Result<Buckets> {
+        Ok(histogram::buckets(&get(scene.address, "/metrics")?, histogram::LATENESS))
+    };
+    let visits = buckets()?;
+    let (start, cpu) = (Instant::now(), process::cpu_time(scene.pid())?);
+    let Common { server_cpu, load_cpu, .. } = options.common;
+    let busy = (process::busy_time(server_cpu)?, process::busy_time(load_cpu)?);
+    let load = process::cpu_time(std::process::id())?;
+    // What was seen before is of no phase.
+    drop((audience.take(), others.take()));
+    thread::sleep(Duration::from_secs_f64(options.seconds.clamp(1.0, 3_600.0)));
+    let (figures, others) = (audience.take(), others.take());
+    let cpu_s = (process::cpu_time(scene.pid())? - cpu).as_secs_f64();
+    let load_s = (process::cpu_time(std::process::id())? - load).as_secs_f64();
+    let busy_s = (process::busy_time(server_cpu)? - busy.0).as_secs_f64();
+    let load_busy_s = (process::busy_time(load_cpu)? - busy.1).as_secs_f64();
+    let seconds = start.elapsed().as_secs_f64();
+    let bytes = figures.bytes + others.bytes;
+    Ok(Phase {
+        kind,
+        lateness: figures.lateness(),
+        packets: figures.packets(),
+        visits: histogram::between(&visits, &buckets()?),
+        joins: figures.joins(),
+        joined: figures.joined(),
+        joins_failed: figures.joins_failed,
+        cpu_s,
+        bytes,
+        cpu_s_per_gib: cpu_s / (bytes.max(1) as f64 / f64::from(1 << 30)),
+        foreign_share: ((busy_s - cpu_s) / seconds).max(0.0),
+        load_share: load_s / seconds,
+        load_foreign_share: ((load_busy_s - load_s) / seconds).max(0.0),
+        others,
+        seconds,
+    })
+}
+
+/// How the engines shared all that, and whether healthy streams stayed where
+/// they were.
+fn tell_of_engines(scene: &Scene, ids: &[ContentId]) {
+    let counters: Vec<_> =
+        (0..scene.emulator.addresses().len()).map(|engine| scene.emulator.engine_counters(engine)).collect();
+    let mut starts: Vec<_> = counters.iter().map(|counters| counters.starts).collect();
+    starts.sort_unstable();
+    let (least, most) = (starts.first().copied().unwrap_or(0), starts.last().copied().unwrap_or(0));
+    let median = starts.get(starts.len() / 2).copied().unwrap_or(0);
+    let infohashes: Vec<_> = ids.iter().map(ContentId::infohash).collect();
+    let of_healthy = |counters: &millrace_emulator::Counters| {
+        infohashes.iter().filter_map(|hash| counters.per_content.get(hash)).map(|c| c.starts).sum::<u64>()
+    };
+    let healthy: Vec<_> = counters.iter().map(of_healthy).collect();
+    let (sum, hosts) = (healthy.iter().sum::<u64>(), healthy.iter().filter(|starts| **starts > 0).count());
+    eprintln!(
+        "starts per engine: least {least}, median {median}, most {most}; the {} healthy streams took {sum} starts on {hosts} engines",
+        ids.len(),
+    );
+    let line = serde_json::json!({
+        "bench": "bystanders", "starts_per_engine": { "least": least, "median": median, "most": most },
+        "healthy_starts": sum, "healthy_engines": hosts,
+    });
+    println!("{line}");
+}
