@@ -19,6 +19,9 @@ use crate::{
 const UNCOUNTED_BYTES: usize = 1 << 20;
 /// Jumps mended in one go at most; what has more goes on as it came.
 const MOST_AT_ONCE: usize = 16;
+/// Held back for so long at most until the clock tells on which side of a jump
+/// packets are: ten times what it may take.
+const LONGEST_HELD: Duration = Duration::from_secs(1);
 /// Held back at most while a join point is waited for.
 const ADRIFT_BYTES: usize = 8 << 20;
 
@@ -36,6 +39,7 @@ pub(super) struct Chain {
     /// Packets of which the clock has yet to tell whether they come behind a
     /// jump.
     held: Vec<u8>,
+    held_since: Option<Monotonic>,
     /// What came since the clock jumped without a word, until it can be joined.
     adrift: Option<Candidate>,
     /// Jumps mended.
@@ -56,6 +60,7 @@ impl Chain {
             stocked_until: now,
             jumps: Jumps::new(),
             held: Vec::new(),
+            held_since: None,
             adrift: None,
             mended: 0,
         };
@@ -96,6 +101,7 @@ impl Chain {
             let (before, after) = packets.split_at(cut.goes_on);
             self.publish(before, now)?;
             if !cut.has_jumped {
+                self.held_since = (!after.is_empty()).then(|| self.held_since.unwrap_or(now));
                 self.held = after.to_vec();
                 return Ok(());
             }
@@ -152,6 +158,7 @@ impl Chain {
     pub(super) fn splice(&mut self, candidate: &Candidate, now: Monotonic) -> io::Result<&'static str> {
         self.watch.restart();
         self.held.clear();
+        self.held_since = None;
         self.jumps.forget_held();
         self.adrift = None;
         let join = match candidate.fit(&self.writer) {
@@ -190,6 +197,13 @@ impl Chain {
 
     /// Looks at the clock, and at what the source has brought of late.
     pub(super) fn look(&mut self, config: &StreamConfig, now: Monotonic) -> Option<Verdict> {
+        if self.held_since.is_some_and(|since| now.since(since) >= LONGEST_HELD) {
+            let held = std::mem::take(&mut self.held);
+            self.held_since = None;
+            self.jumps.forget_held();
+            // Without memory for these there is none for what follows, which tells.
+            self.publish(&held, now).ok();
+        }
         self.make_room(config, now);
         let (head, at) = (self.writer.head(), self.playout.at());
         let mut verdict = self.watch.look(head, at, now);
@@ -291,6 +305,51 @@ mod tests {
                 assert!((300 - 2 - 4 * 15..=300 + 4).contains(&packets), "{place}: {packets}");
             }
         }
+    }
+
+    /// Seconds until what comes is found to starve: `trickle` PAT and PMT, which
+    /// have no clock, each second, behind twenty seconds in real time.
+    fn starves(trickle: usize) -> Option<u64> {
+        let config = StreamConfig::default();
+        let start = Monotonic(Duration::from_secs(1_000));
+        let mut maker = Maker::new();
+        let mut candidate = Candidate::new();
+        candidate.push(&[maker.psi(0), maker.run(25, 25)].concat());
+        let mut chain = Chain::begin(Arc::default(), &candidate, start).unwrap();
+        (1..120).find(|second| {
+            let now = start + Duration::from_secs(*second);
+            let packets = match second {
+                0..20 => maker.run(25, 25),
+                _ => (0..trickle).flat_map(|_| maker.psi(0)).collect(),
+            };
+            chain.append(&packets, now).unwrap();
+            let verdict = chain.look(&config, now);
+            verdict == Some(Verdict::Starving)
+        })
+    }
+
+    #[test]
+    fn a_trickle_starves_though_no_clock_says_so_and_a_stream_that_lost_its_clock_does_not() {
+        let found = starves(1);
+        assert!(found.is_some_and(|second| (22..40).contains(&second)), "{found:?}");
+        assert_eq!(starves(25), None);
+    }
+
+    #[test]
+    fn what_is_held_back_is_given_out_in_time_when_no_clock_comes() {
+        let start = Monotonic(Duration::from_secs(1_000));
+        let mut maker = Maker::new();
+        let mut candidate = Candidate::new();
+        candidate.push(&[maker.psi(0), maker.run(25, 25)].concat());
+        let mut chain = Chain::begin(Arc::default(), &candidate, start).unwrap();
+        // Counters from the start again, and no clock.
+        chain.append(&Maker::new().psi(0), start).unwrap();
+        let config = StreamConfig::default();
+        let published = [0, 500, 999, 1_000].map(|millis| {
+            chain.look(&config, start + Duration::from_millis(millis));
+            chain.writer().published() / PACKET_LEN as u64
+        });
+        assert_eq!(published, [27, 27, 27, 29]);
     }
 
     #[test]

@@ -183,6 +183,11 @@ impl Session {
         self.stream.window().has_join()
     }
 
+    /// Whether its engine has sent far ahead of time.
+    pub(super) fn has_stock(&self) -> bool {
+        self.chain.borrow().as_ref().is_some_and(|chain| chain.has_stock(Monotonic::now()))
+    }
+
     /// The swarm, once it is known.
     pub(super) fn infohash(&self) -> Option<String> {
         self.infohash.borrow().clone()

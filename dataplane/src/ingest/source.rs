@@ -31,7 +31,8 @@ const SHORT_READ: usize = 64 << 10;
 const READ_PAUSE: Duration = Duration::from_millis(40);
 /// And before the first join point, when somebody waits for it.
 const START_PAUSE: Duration = Duration::from_millis(5);
-/// After a long read: time for the shard's other work.
+/// After a long read: time for the shard's other work. What an engine sends far
+/// ahead of time is read at leisure, so that floods leave the core to others.
 const BREATH: Duration = Duration::from_millis(1);
 /// How often a full window is looked at again.
 const FULL_WINDOW_PAUSE: Duration = Duration::from_millis(50);
@@ -394,7 +395,7 @@ impl Source {
                     return Some(Failure::new(Cause::ContentEnded, "the content has come to its end"));
                 }
                 Turn::Ended(failure) => return Some(failure),
-                Turn::Read(n) if n >= SHORT_READ => BREATH,
+                Turn::Read(n) if n >= SHORT_READ && !session.has_stock() => BREATH,
                 Turn::Read(_) if session.has_played() => READ_PAUSE,
                 Turn::Read(_) => START_PAUSE,
             };

@@ -27,7 +27,7 @@ const LEAST_PSI_RUN: usize = 64 << 10;
 /// A PCR step larger than this is a jump and not time that passed.
 const LARGEST_PCR_STEP: Duration = Duration::from_secs(5);
 /// Where PCR has not moved stream time for this long while bytes came, their
-/// time of arrival does: windows stay bounded on any input.
+/// number or time of arrival does: windows stay bounded on any input.
 const PCR_SILENCE: Duration = Duration::from_secs(1);
 
 /// An engine further ahead of real time than this has sent a stock, not the
@@ -118,8 +118,9 @@ pub(crate) struct ChainWriter {
     psi: Option<Arc<Psi>>,
     last_pcr: Option<Pcr>,
     at: Duration,
-    /// When `at` last moved.
+    /// When `at` last moved, and what was published then.
     moved: Monotonic,
+    moved_at: u64,
     marks: Marks,
     published: u64,
     /// PCRs of the join points found since they were last taken.
@@ -152,6 +153,7 @@ impl ChainWriter {
             last_pcr: None,
             at: Duration::ZERO,
             moved: now,
+            moved_at: 0,
             marks: Marks::default(),
             published: 0,
             points: Vec::new(),
@@ -275,12 +277,12 @@ impl ChainWriter {
                 }
             }
         }
+        self.write(&packets[written..])?;
         let silent = now.since(self.moved);
         if silent > PCR_SILENCE {
-            self.at += silent;
-            self.moved = now;
+            self.at += self.without_clock(silent);
+            (self.moved, self.moved_at) = (now, self.published);
         }
-        self.write(&packets[written..])?;
         let stale = self.psi.is_some() && !self.psi_is_in_force(self.newest());
         if stale && self.newest().published() >= LEAST_PSI_RUN {
             self.roll()?;
@@ -319,8 +321,21 @@ impl ChainWriter {
             let step = Pcr::duration(pcr.ticks_since(last));
             if !step.is_zero() && step <= LARGEST_PCR_STEP {
                 self.at += step;
-                self.moved = now;
+                (self.moved, self.moved_at) = (now, self.published);
             }
+        }
+    }
+
+    /// Stream time of what came while no clock told it for `passed`: as much as
+    /// the mean rate gives, so that a trickle does not pass for a stream; all
+    /// that passed where there has never been a clock.
+    fn without_clock(&self, passed: Duration) -> Duration {
+        let bits = (self.published - self.moved_at) * 8;
+        match self.window.rate_bps() {
+            rate if rate > 0 && self.last_pcr.is_some() => {
+                Duration::from_secs_f64(bits as f64 / rate as f64).min(passed)
+            }
+            _ => passed,
         }
     }
 
