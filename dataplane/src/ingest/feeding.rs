@@ -3,7 +3,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use millrace_boundary::{Cause, Monotonic};
+use millrace_boundary::{Cause, Monotonic, StreamState};
 
 use super::{
     chain::Chain,
@@ -83,6 +83,9 @@ impl Session {
             if is_standby && (candidate.len() > STANDBY_BYTES || candidate.seconds() > STANDBY_SECONDS) {
                 candidate.keep(candidate.len() / 2);
             }
+        }
+        if self.state() == Some(StreamState::Stalled) {
+            self.apply(context, Event::Progress(source.id), now);
         }
         self.assess_one(context, source, now);
         Ok(())

@@ -18,7 +18,8 @@
 //!   challengers, may read beside it: on standby, for a migration, or because
 //!   the active one is distrusted.
 //! - Stalled: the active one is silent and stays open; one challenger at a time
-//!   is asked, with growing pauses. Whichever delivers first goes on.
+//!   is asked, with growing pauses, and left when it shows nothing for long.
+//!   Whichever delivers first goes on.
 //! - FailingOver: there is no active one; challengers are asked until the
 //!   budget is over.
 //! - Ended: for good; a new request makes a new session.
@@ -47,6 +48,9 @@ const PROGRESS_HOLDS: Duration = Duration::from_secs(10);
 const SHORT_PLAY: Duration = Duration::from_millis(1_500);
 /// So many short plays in a row, and the content is given up.
 const SHORT_PLAYS: u32 = 6;
+/// A challenger of a stalled stream that shows nothing for this long is left for
+/// another one: engines that lost their network together hang alike.
+const MUTE: Duration = Duration::from_secs(20);
 /// Attempts after a loss that may fail before there are pauses.
 const FREE_RETRIES: u8 = 3;
 /// Pauses between attempts while nothing plays.
@@ -97,6 +101,8 @@ struct Challenger {
     id: SourceId,
     why: Why,
     asked: Monotonic,
+    /// When it last proved progress, or was asked.
+    heard: Monotonic,
 }
 
 /// One stream's life.
@@ -167,6 +173,11 @@ impl Life {
 
     /// Moves on and names what must now be done; does no I/O itself.
     pub(super) fn on(&mut self, event: Event, now: Monotonic, effects: &mut Vec<Effect>) {
+        if let Event::Progress(id) = event
+            && let Some(challenger) = self.challengers.iter_mut().find(|c| c.id == id)
+        {
+            challenger.heard = now;
+        }
         match (self.phase, event) {
             (Phase::Ended, _) => {}
             (_, Event::Drain) => self.end(Cause::ShuttingDown, effects),
@@ -256,6 +267,7 @@ impl Life {
                 if now.since(heard) >= limits.silence {
                     return self.end(Cause::Stalled, effects);
                 }
+                self.stop_all(effects, |c| c.why == Why::Hedge && now.since(c.heard) >= MUTE);
                 self.hedge(now, effects);
             }
             Phase::FailingOver { since, progress, cause } => {
@@ -315,7 +327,7 @@ impl Life {
         let id = SourceId(self.begun);
         self.begun += 1;
         self.starts = self.starts.saturating_add(1);
-        self.challengers.push(Challenger { id, why, asked: now });
+        self.challengers.push(Challenger { id, why, asked: now, heard: now });
         effects.push(Effect::Start(id, why));
     }
 

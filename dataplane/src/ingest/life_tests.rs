@@ -176,6 +176,18 @@ fn a_stall_is_hedged_and_whoever_delivers_first_goes_on() {
             after(hedge(), &[Start(s(2), Why::Hedge)]),
         ),
         (
+            "the other one shows nothing",
+            vec![(1, Ready(s(0))), (4, Tick), (23, Tick), (24, Tick), (25, Ready(s(2)))],
+            live,
+            after(hedge(), &[Stop(s(1)), Start(s(2), Why::Hedge), Promote(s(2)), Stop(s(0))]),
+        ),
+        (
+            "the other one gets somewhere",
+            vec![(1, Ready(s(0))), (4, Tick), (15, Progress(s(1))), (24, Tick), (34, Tick), (35, Tick)],
+            stalled,
+            after(hedge(), &[Stop(s(1)), Start(s(2), Why::Hedge)]),
+        ),
+        (
             "for too long",
             vec![(1, Ready(s(0))), (4, Tick), (91, Tick)],
             None,
