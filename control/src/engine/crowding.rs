@@ -23,13 +23,14 @@ pub(crate) struct Crowding {
     closed: Option<Monotonic>,
     times: u32,
     learned: Option<Learned>,
+    /// Until the next trial; kept when all it is said to bear is tried.
+    pause: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Learned {
     most: u32,
     trial_at: Monotonic,
-    trial_after: Duration,
 }
 
 impl Crowding {
@@ -65,10 +66,11 @@ impl Crowding {
         if self.times < TIMES && self.learned.is_none() {
             return false;
         }
-        let trial_after = self.learned.map_or(TRIAL_AFTER, |l| (l.trial_after * 2).min(LONGEST));
+        let pause = self.pause.map_or(TRIAL_AFTER, |pause| (pause * 2).min(LONGEST));
+        self.pause = Some(pause);
         let most = taken.max(1);
         let before = self.most();
-        self.learned = Some(Learned { most, trial_at: now + trial_after, trial_after });
+        self.learned = Some(Learned { most, trial_at: now + pause });
         before != Some(most)
     }
 
@@ -79,7 +81,7 @@ impl Crowding {
             return false;
         };
         learned.most += 1;
-        learned.trial_at = now + learned.trial_after;
+        learned.trial_at = now + self.pause.unwrap_or(TRIAL_AFTER);
         if learned.most >= configured {
             self.learned = None;
             self.times = TIMES - 1;
@@ -127,6 +129,25 @@ mod tests {
             let mut crowding = Crowding::default();
             let changes = news.iter().filter(|(s, it, taken)| crowding.used(*it, *taken, at(*s))).count();
             assert_eq!((crowding.most(), changes), (most, usize::from(most.is_some())), "{name}");
+        }
+    }
+
+    #[test]
+    fn one_stream_too_many_is_tried_ever_later_as_well() {
+        let mut crowding = Crowding::default();
+        let teach = |crowding: &mut Crowding, now| {
+            crowding.used(CLOSED, 2, at(now));
+            crowding.used(STARTED, 2, at(now + 1))
+        };
+        teach(&mut crowding, 0);
+        assert!(teach(&mut crowding, 10));
+        let mut now = 11;
+        for pause in [600, 1_200, 2_400] {
+            assert!(!crowding.tick(3, at(now + pause - 1)));
+            assert!(crowding.tick(3, at(now + pause)));
+            assert_eq!(crowding.most(), None, "all that it is said to bear");
+            assert!(teach(&mut crowding, now + pause), "once is enough");
+            now += pause + 1;
         }
     }
 
