@@ -13,6 +13,7 @@ mod engine;
 mod engines;
 mod fleet;
 mod inbox;
+mod journal;
 mod metrics;
 mod orders;
 mod probe;
@@ -21,6 +22,7 @@ mod sessions;
 mod shards;
 mod state;
 mod turn;
+mod unit;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 

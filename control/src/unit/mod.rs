@@ -1,0 +1,12 @@
+//! The place of one engine that Millrace runs itself: what is done to its
+//! container, and when.
+#![allow(dead_code, unused_imports, reason = "wired with the units")]
+
+mod event;
+mod life;
+
+#[cfg(test)]
+mod simulation;
+
+pub(crate) use event::{Ail, Deed, Effect, Event, Fault, Leave, Look, Order, Sense, Then, Tidings};
+pub(crate) use life::{Life, Stage};
