@@ -27,7 +27,8 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 use millrace_boundary::{FromShard, Inbox, Mailbox, ToShard};
 
 pub use fleet::docker::{
-    DockerError, DockerLook, DockerUri, ENGINE_LABEL, PORT_LABEL, UnusableContainer, look_at_docker,
+    DockerError, DockerLook, DockerTls, DockerUri, ENGINE_LABEL, PORT_LABEL, TlsError, UnusableContainer,
+    look_at_docker,
 };
 
 /// Where the engines come from.
