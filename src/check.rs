@@ -296,6 +296,7 @@ fn docker(uri: &DockerUri) -> Vec<Finding> {
 fn docker_answers(uri: &DockerUri, look: &DockerLook) -> Vec<Finding> {
     let (version, engines) = (&look.version, look.engines);
     let mut findings = vec![Finding::ok("Docker", format!("{uri} runs Docker {version}"))];
+    findings.extend(docker_host(look));
     findings.push(match engines {
         0 => Finding::warn(
             "engine",
@@ -304,11 +305,39 @@ fn docker_answers(uri: &DockerUri, look: &DockerLook) -> Vec<Finding> {
         ),
         _ => Finding::ok("engine", format!("{engines} containers have the label {ENGINE_LABEL}=true")),
     });
+    if look.paused + look.stopped > 0 {
+        let found = format!("{} more are paused and {} do not run", look.paused, look.stopped);
+        findings.push(Finding::ok("idle engines", found));
+    }
     findings.extend(look.unusable.iter().map(|container| {
         let found = format!("container {} cannot be used: {}", container.name, container.why);
         Finding::warn("engine", found, container.remedy)
     }));
     findings
+}
+
+/// What its host is, and what it will and will not do for engines.
+fn docker_host(look: &DockerLook) -> [Finding; 3] {
+    let architecture = look.architecture.as_deref().unwrap_or("an unknown architecture");
+    let cgroup = look.cgroup_version.as_deref().unwrap_or("of an unknown version");
+    let restore = "Docker live-restore";
+    [
+        Finding::ok("Docker host", format!("{architecture}, control groups {cgroup}")),
+        match look.live_restore {
+            Some(true) => Finding::ok(restore, "engines go on while Docker is restarted"),
+            Some(false) => Finding::warn(
+                restore,
+                "engines end when Docker is restarted",
+                "set \"live-restore\": true in /etc/docker/daemon.json and reload Docker",
+            ),
+            None => Finding::ok(restore, "it does not say"),
+        },
+        if look.tells_events {
+            Finding::ok("Docker events", "told when they are asked for")
+        } else {
+            Finding::warn("Docker events", "not told", "let whatever is before the socket pass on /events")
+        },
+    ]
 }
 
 /// All at once, so that many dead engines take no longer than one.

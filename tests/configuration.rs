@@ -126,12 +126,12 @@ fn each_mistake_is_named_with_its_value_its_place_and_what_is_allowed() {
             "engines.urls = [\"http://127.0.0.1:6878/ace\"]: not allowed; allowed: at most 500 different URLs",
         ),
         (
-            "a Docker behind TLS",
+            "a Docker behind ssh",
             "",
             &[],
-            &["--docker", "https://10.0.0.1:2376"],
-            "engines.docker = \"https://10.0.0.1:2376\": not allowed; allowed: \"unix:///PATH\" or \"tcp://HOST:PORT\"; \
-             neither TLS",
+            &["--docker", "ssh://root@10.0.0.1"],
+            "engines.docker = \"ssh://root@10.0.0.1\": not allowed; allowed: \"unix:///PATH\", \"tcp://HOST:PORT\" or, \
+             with TLS, \"https://HOST:PORT\"; ssh:// is not supported: forward the socket with ssh -L",
         ),
         (
             "cores twice",

@@ -14,6 +14,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &["millrace-control"]),
     ("axum", &["millrace-control"]),
     ("bollard", &["millrace-control"]),
+    ("rustls", &["millrace-control"]),
     ("anyhow", &["millrace"]),
     ("mimalloc", &["millrace"]),
     ("millrace-media", &["millrace", "millrace-dataplane"]),

@@ -3,8 +3,8 @@
 //! In reading order: `turn` is the loop; `fleet` says which engines there are,
 //! `engine` is the life of one and `engines` the table made of all lives;
 //! `shards` is what goes to shards and what they told, `orders` what they are
-//! asked once, `sessions` what they tell of streams; `connection` and `api`
-//! answer people and tools.
+//! asked once, `sessions` what they tell of streams; `statistics` is what
+//! engines cost their host; `connection` and `api` answer people and tools.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -21,6 +21,7 @@ mod random;
 mod sessions;
 mod shards;
 mod state;
+mod statistics;
 mod turn;
 mod unit;
 
@@ -29,7 +30,8 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 use millrace_boundary::{FromShard, Inbox, Mailbox, ToShard};
 
 pub use fleet::docker::{
-    DockerError, DockerLook, DockerUri, ENGINE_LABEL, PORT_LABEL, UnusableContainer, look_at_docker,
+    DockerError, DockerLook, DockerTls, DockerUri, ENGINE_LABEL, PORT_LABEL, TlsError, UnusableContainer,
+    look_at_docker,
 };
 
 /// Where the engines come from.

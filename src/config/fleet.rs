@@ -24,6 +24,14 @@ impl DockerHost {
     }
 }
 
+/// Where the certificates for a daemon with TLS are, for whichever was named.
+pub(super) fn find_certificates(engines: &mut Engines, variable: impl Fn(&str) -> Option<String>) {
+    engines.docker = engines.docker.take().map(|uri| uri.with_environment(&variable));
+    if let DockerHost::At(uri) = &mut engines.docker_host {
+        *uri = std::mem::take(uri).with_environment(&variable);
+    }
+}
+
 /// Of several fleets the one from the strongest source counts: `--emulate 2`
 /// is enough to try a host without its engines.
 pub(super) fn choose_fleet(engines: &mut Engines, layers: &mut Layers) {
@@ -90,6 +98,25 @@ mod tests {
                 value.map(|v| ("DOCKER_HOST".to_owned(), v.to_owned())).into_iter().collect();
             let engines = Config::from_sources(&Flags::default(), &variables).unwrap().settings.engines;
             assert_eq!((engines.docker, engines.docker_host), (None, at), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_is_asked_by_tls_as_the_environment_of_dockers_client_says() {
+        let tls = [("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/c")];
+        for (name, variables, docker, host) in
+            [("none", vec![], "tcp://b:2", "tcp://a:1"), ("both", tls.to_vec(), "https://b:2", "https://a:1")]
+        {
+            let all = [("MILLRACE_ENGINES_DOCKER", "tcp://b:2"), ("DOCKER_HOST", "tcp://a:1")];
+            let all = all.into_iter().chain(variables).map(|(n, v)| (n.to_owned(), v.to_owned()));
+            let all: Vec<_> = all.collect();
+            let engines = Config::from_sources(&Flags::default(), &all).unwrap().settings.engines;
+            let DockerHost::At(at) = engines.docker_host else { panic!("{name}") };
+            assert_eq!(
+                (engines.docker.unwrap().to_string(), at.to_string()),
+                (docker.into(), host.into()),
+                "{name}"
+            );
         }
     }
 }

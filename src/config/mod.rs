@@ -25,7 +25,7 @@ use crate::congestion;
 use complaint::Complaint;
 pub(crate) use complaint::Complaints;
 pub(crate) use fleet::DockerHost;
-use fleet::choose_fleet;
+use fleet::{choose_fleet, find_certificates};
 use kinds::Given;
 pub(crate) use kinds::{Cores, EngineUrl, LogFormat};
 use layers::{Layers, Origin};
@@ -165,6 +165,8 @@ impl Config {
         let docker_host = variables.clone().find(|(name, _)| *name == "DOCKER_HOST").map(|(_, uri)| uri);
         let mut settings = Settings::read(&layers, DockerHost::of(docker_host), &mut complaints);
         choose_fleet(&mut settings.engines, &mut layers);
+        let value = |name: &str| variables.clone().find(|(n, _)| *n == name).map(|(_, v)| v.to_owned());
+        find_certificates(&mut settings.engines, value);
         cross_check(&settings, &layers, &mut complaints);
         ask_kernel(&settings.viewers, &layers, &mut complaints);
         if complaints.is_empty() {

@@ -1,18 +1,28 @@
 //! From containers, as Docker lists them, to engines.
 
 use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
     sync::Arc,
 };
 
-use bollard::models::{ContainerSummary, EndpointSettings, PortSummary, PortSummaryTypeEnum};
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as Listed};
 
-use super::{MAX_ENGINES, PORT_LABEL};
+use super::{
+    MAX_ENGINES, PORT_LABEL,
+    address::{Lenders, Vantage, address, names},
+};
 use crate::fleet::Member;
 
-/// An engine's API port unless the label names another.
-const DEFAULT_PORT: u16 = 6878;
+/// Labels that are kept begin with one of these: ours, and those of the systems
+/// whose containers can be taken over.
+const LABELS_KEPT: [&str; 3] = ["io.millrace.", "acestream.", "host."];
+/// Of one label's value; longer ones are none of these systems'.
+const MAX_VALUE_CHARS: usize = 256;
+/// Of one container. Each system sets a dozen.
+const MAX_LABELS: usize = 64;
+/// Of an image's reference. A registry's limit is 255 and a digest.
+const MAX_IMAGE_CHARS: usize = 512;
 
 /// Why a container with our label cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +33,15 @@ pub(crate) enum Unusable {
     /// It has neither a published port nor an address.
     #[error("it has no address and its port {0} is not published")]
     NoAddress(u16),
+    /// It has no network: nothing of it runs.
+    #[error("it does not run")]
+    NotRunning,
+    /// There is no container of the name whose network it uses.
+    #[error("the container {0} whose network it uses is not there")]
+    NoLender(Arc<str>),
+    /// The container whose network it uses has none itself.
+    #[error("the container {0} whose network it uses does not run")]
+    LenderStopped(Arc<str>),
     /// Slots would be counted twice.
     #[error("it has the same address as {0}")]
     SameAs(Arc<str>),
@@ -37,103 +56,141 @@ impl Unusable {
         match self {
             Self::Port => "set it to a number from 1 to 65535",
             Self::NoAddress(_) => "publish it, or attach the container to a network",
+            Self::NotRunning => "start it, or remove it",
+            Self::NoLender(_) => "create that one again, and then this one",
+            Self::LenderStopped(_) => "start that one, and then restart this one",
             Self::SameAs(_) => "give each its own port, and name it in the label io.millrace.port",
             Self::TooMany => "leave the label off the rest",
         }
     }
 }
 
-/// The containers of one listing.
+/// What a container does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ContainerState {
+    /// It has never run.
+    Created,
+    /// Its first process runs.
+    Running,
+    /// It is frozen, with all it has.
+    Paused,
+    /// It ended and Docker is about to start it again.
+    Restarting,
+    /// It is being removed.
+    Removing,
+    /// It ended.
+    Exited,
+    /// Docker could not remove it.
+    Dead,
+}
+
+/// A container with our label, whatever it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The container's id, in full.
+    pub(crate) id: Arc<str>,
+    /// For people.
+    pub(crate) name: Arc<str>,
+    /// What it does.
+    pub(crate) state: ContainerState,
+    /// Where its API is; only of running and paused ones.
+    pub(crate) address: Result<SocketAddr, Unusable>,
+    /// Those that [`LABELS_KEPT`] names.
+    pub(crate) labels: Arc<BTreeMap<String, String>>,
+    /// When it was made, in seconds since 1970 by the daemon's clock.
+    pub(crate) created: i64,
+    /// The image it was made of, as it was named.
+    pub(crate) image: String,
+}
+
+/// The containers of one listing, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
-    /// The engines, oldest container first.
-    pub(crate) members: Vec<Member>,
-    /// The rest by id and name, with why.
-    pub(crate) unusable: Vec<(Arc<str>, Arc<str>, Unusable)>,
+pub(super) struct Found {
+    /// The engines.
+    pub(super) members: Vec<Member>,
+    /// All of them.
+    pub(super) seen: Vec<Seen>,
 }
 
 impl Found {
-    /// Sorts out a listing of containers with our label by a daemon whose host
-    /// is reached at `host`.
-    pub(crate) fn of(mut containers: Vec<ContainerSummary>, host: IpAddr) -> Self {
+    /// Sorts out a listing of containers with our label.
+    pub(super) fn of(mut containers: Vec<ContainerSummary>, vantage: &Vantage, lenders: &Lenders) -> Self {
         // Ids shall follow the age. Docker lists the newest first, and knows
         // better than the second that it tells.
         containers.reverse();
         containers.sort_by_key(|container| container.created);
-        let mut found = Self::default();
+        let mut seen: Vec<_> = containers
+            .iter()
+            .filter(|container| container.id.as_deref().is_some_and(|id| !id.is_empty()))
+            .map(|container| see(container, address(container, vantage, lenders)))
+            .collect();
         let mut at: HashMap<SocketAddr, Arc<str>> = HashMap::new();
-        for container in containers {
-            let (identity, name) = who(&container);
-            let address = match address(&container, host) {
-                Ok(address) => match at.get(&address) {
-                    Some(other) => Err(Unusable::SameAs(Arc::clone(other))),
-                    None if found.members.len() >= MAX_ENGINES => Err(Unusable::TooMany),
-                    None => Ok(address),
-                },
-                Err(why) => Err(why),
-            };
-            match address {
-                Ok(address) => {
-                    at.insert(address, Arc::clone(&name));
-                    found.members.push(Member { identity, name, address });
+        // A paused one takes no address from one that runs.
+        for state in [ContainerState::Running, ContainerState::Paused] {
+            for one in seen.iter_mut().filter(|one| one.state == state) {
+                let Ok(address) = one.address else { continue };
+                if let Some(other) = at.get(&address) {
+                    one.address = Err(Unusable::SameAs(Arc::clone(other)));
+                } else if at.len() >= MAX_ENGINES {
+                    one.address = Err(Unusable::TooMany);
+                } else {
+                    at.insert(address, Arc::clone(&one.name));
                 }
-                Err(why) => found.unusable.push((identity, name, why)),
             }
         }
-        found
+        let running = seen.iter().filter(|one| one.state == ContainerState::Running);
+        let members = running.filter_map(|one| {
+            let address = *one.address.as_ref().ok()?;
+            Some(Member { identity: Arc::clone(&one.id), name: Arc::clone(&one.name), address })
+        });
+        Self { members: members.collect(), seen }
+    }
+
+    /// Those that run, or are paused, and cannot be used.
+    pub(super) fn unusable(&self) -> impl Iterator<Item = (&Seen, &Unusable)> {
+        let faults = self.seen.iter().filter_map(|one| Some((one, one.address.as_ref().err()?)));
+        faults.filter(|(_, why)| **why != Unusable::NotRunning)
     }
 }
 
-/// Id and name. Links give a container more names, with a second slash.
+fn see(container: &ContainerSummary, address: Result<SocketAddr, Unusable>) -> Seen {
+    let (id, name) = who(container);
+    let labels = container.labels.iter().flatten().filter(|(key, value)| {
+        let is_kept = LABELS_KEPT.iter().any(|prefix| key.starts_with(prefix));
+        is_kept && key.len() <= MAX_VALUE_CHARS && value.chars().nth(MAX_VALUE_CHARS).is_none()
+    });
+    // In order first, so that the same ones are kept each time.
+    let labels: BTreeMap<_, _> = labels.collect();
+    let labels = labels.into_iter().take(MAX_LABELS).map(|(key, value)| (key.clone(), value.clone()));
+    Seen {
+        id,
+        name,
+        state: state(container.state),
+        address,
+        labels: Arc::new(labels.collect()),
+        created: container.created.unwrap_or_default(),
+        image: container.image.iter().flat_map(|image| image.chars()).take(MAX_IMAGE_CHARS).collect(),
+    }
+}
+
+/// One that is not understood is of no use: as one that has ended.
+const fn state(listed: Option<Listed>) -> ContainerState {
+    match listed {
+        Some(Listed::CREATED) => ContainerState::Created,
+        Some(Listed::RUNNING) => ContainerState::Running,
+        Some(Listed::PAUSED) => ContainerState::Paused,
+        Some(Listed::RESTARTING) => ContainerState::Restarting,
+        Some(Listed::REMOVING) => ContainerState::Removing,
+        Some(Listed::DEAD) => ContainerState::Dead,
+        Some(Listed::EXITED | Listed::STOPPING | Listed::EMPTY) | None => ContainerState::Exited,
+    }
+}
+
+/// Id and name.
 fn who(container: &ContainerSummary) -> (Arc<str>, Arc<str>) {
     let id = container.id.as_deref().unwrap_or_default();
-    let names = container.names.iter().flatten().filter_map(|name| name.strip_prefix('/'));
-    let name = names.into_iter().find(|name| !name.is_empty() && !name.contains('/'));
+    let name = names(container).next();
     (id.into(), name.unwrap_or_else(|| id.get(..12).unwrap_or(id)).into())
-}
-
-/// The published port if there is one, else the container's own address.
-fn address(container: &ContainerSummary, host: IpAddr) -> Result<SocketAddr, Unusable> {
-    let label = container.labels.as_ref().and_then(|labels| labels.get(PORT_LABEL));
-    let port = match label {
-        Some(port) => port.trim().parse().ok().filter(|port| *port != 0).ok_or(Unusable::Port)?,
-        None => DEFAULT_PORT,
-    };
-    let mode = container.host_config.as_ref().and_then(|config| config.network_mode.as_deref());
-    if mode == Some("host") {
-        return Ok(SocketAddr::new(host, port));
-    }
-    let mut published: Vec<_> =
-        container.ports.iter().flatten().filter_map(|p| published_at(p, port, host)).collect();
-    published.sort();
-    let own = || {
-        let networks = container.network_settings.as_ref()?.networks.as_ref()?;
-        let mut networks: Vec<_> = networks.iter().collect();
-        networks.sort_by_key(|(name, _)| *name);
-        let address = networks.into_iter().find_map(|(_, endpoint)| own_address(endpoint))?;
-        Some(SocketAddr::new(address, port))
-    };
-    published.first().copied().or_else(own).ok_or(Unusable::NoAddress(port))
-}
-
-/// Where `port` of the container is reached from here, if it is published.
-fn published_at(entry: &PortSummary, port: u16, host: IpAddr) -> Option<SocketAddr> {
-    let is_tcp = matches!(entry.typ, None | Some(PortSummaryTypeEnum::EMPTY | PortSummaryTypeEnum::TCP));
-    let public = entry.public_port.filter(|public| *public != 0 && is_tcp && entry.private_port == port)?;
-    let ip: Option<IpAddr> = entry.ip.as_deref().and_then(|ip| ip.parse().ok());
-    match ip {
-        // Published on IPv6 alone, or on both: the other entry says so.
-        Some(ip) if ip.is_unspecified() && ip.is_ipv6() && host.is_ipv4() => None,
-        // Another machine's loopback is out of reach.
-        Some(ip) if ip.is_loopback() && !host.is_loopback() => None,
-        Some(ip) if !ip.is_unspecified() => Some(SocketAddr::new(ip, public)),
-        Some(_) | None => Some(SocketAddr::new(host, public)),
-    }
-}
-
-fn own_address(endpoint: &EndpointSettings) -> Option<IpAddr> {
-    let all = [&endpoint.ip_address, &endpoint.global_ipv6_address];
-    all.into_iter().flatten().find_map(|ip| ip.parse().ok())
 }
 
 #[cfg(test)]
@@ -142,111 +199,21 @@ mod tests {
 
     use super::*;
 
-    const HERE: &str = "127.0.0.1";
-
-    /// What Docker 20.10 lists, with `change` over it.
-    fn listed(change: Value) -> ContainerSummary {
-        let mut container = json!({
-            "Id": "0123456789abcdef",
-            "Names": ["/other/alias", "/engine-a"],
-            "Created": 1_700_000_000,
-            "Ports": [],
-            "Labels": { "io.millrace.engine": "true" },
-            "State": "running",
-            "HostConfig": { "NetworkMode": "default" },
-            "NetworkSettings": { "Networks": {
-                "vpn": { "IPAddress": "172.30.0.7" }, "bridge": { "IPAddress": "172.17.0.2" },
-            } },
-        });
-        for (key, value) in change.as_object().unwrap() {
-            container[key] = value.clone();
-        }
-        serde_json::from_value(container).unwrap()
+    fn listed(value: Value) -> ContainerSummary {
+        serde_json::from_value(value).unwrap()
     }
 
-    fn address_of(change: Value, host: &str) -> Result<String, Unusable> {
-        address(&listed(change), host.parse().unwrap()).map(|address| address.to_string())
+    fn found(containers: Vec<ContainerSummary>) -> Found {
+        Found::of(containers, &Vantage::outside([127, 0, 0, 1].into()), &Lenders::default())
     }
 
-    #[test]
-    fn an_engine_is_where_its_port_is_published_or_else_on_its_own_network() {
-        let port = |ip: &str, private: u16, public: u16, kind: &str| json!({ "IP": ip, "PrivatePort": private, "PublicPort": public, "Type": kind });
-        let label = |port: &str| json!({ "io.millrace.engine": "true", "io.millrace.port": port });
-        for (name, change, host, expected) in [
-            ("its own address", json!({}), HERE, Ok("172.17.0.2:6878")),
-            ("another port", json!({ "Labels": label("7000") }), HERE, Ok("172.17.0.2:7000")),
-            (
-                "published",
-                json!({ "Ports": [port("0.0.0.0", 6878, 19000, "tcp")] }),
-                HERE,
-                Ok("127.0.0.1:19000"),
-            ),
-            (
-                "published twice",
-                json!({ "Ports": [port("::", 6878, 19000, "tcp"), port("0.0.0.0", 6878, 19000, "tcp")] }),
-                HERE,
-                Ok("127.0.0.1:19000"),
-            ),
-            (
-                "of a remote daemon",
-                json!({ "Ports": [port("0.0.0.0", 6878, 19000, "tcp")] }),
-                "10.0.0.9",
-                Ok("10.0.0.9:19000"),
-            ),
-            (
-                "on one address",
-                json!({ "Ports": [port("192.168.1.5", 6878, 19000, "tcp")] }),
-                HERE,
-                Ok("192.168.1.5:19000"),
-            ),
-            (
-                "on a remote loopback",
-                json!({ "Ports": [port("127.0.0.1", 6878, 19000, "tcp")] }),
-                "10.0.0.9",
-                Ok("172.17.0.2:6878"),
-            ),
-            (
-                "other ports published",
-                json!({ "Ports": [port("0.0.0.0", 6878, 1, "udp"), port("0.0.0.0", 62062, 2, "tcp")] }),
-                HERE,
-                Ok("172.17.0.2:6878"),
-            ),
-            (
-                "exposed only",
-                json!({ "Ports": [{ "PrivatePort": 6878, "Type": "tcp" }] }),
-                HERE,
-                Ok("172.17.0.2:6878"),
-            ),
-            (
-                "on the host's network",
-                json!({ "HostConfig": { "NetworkMode": "host" }, "Labels": label("7001"),
-                        "NetworkSettings": { "Networks": { "host": { "IPAddress": "" } } } }),
-                HERE,
-                Ok("127.0.0.1:7001"),
-            ),
-            (
-                "IPv6 only",
-                json!({ "NetworkSettings": { "Networks": { "six": { "IPAddress": "", "GlobalIPv6Address": "fd00::2" } } } }),
-                HERE,
-                Ok("[fd00::2]:6878"),
-            ),
-            (
-                "no network",
-                json!({ "NetworkSettings": { "Networks": {} } }),
-                HERE,
-                Err(Unusable::NoAddress(6878)),
-            ),
-            (
-                "nonsense",
-                json!({ "NetworkSettings": { "Networks": { "n": { "IPAddress": "x" } } } }),
-                HERE,
-                Err(Unusable::NoAddress(6878)),
-            ),
-            ("port 0", json!({ "Labels": label("0") }), HERE, Err(Unusable::Port)),
-            ("no port", json!({ "Labels": label("http") }), HERE, Err(Unusable::Port)),
-        ] {
-            assert_eq!(address_of(change, host), expected.map(str::to_owned), "{name}");
-        }
+    /// On the host's network.
+    fn container(id: usize, state: &str, created: usize, port: usize) -> ContainerSummary {
+        listed(json!({
+            "Id": id.to_string(), "Names": [format!("/e{id}")], "Created": created, "State": state,
+            "Labels": { "io.millrace.engine": "true", "io.millrace.port": port.to_string() },
+            "HostConfig": { "NetworkMode": "host" },
+        }))
     }
 
     #[test]
@@ -258,31 +225,87 @@ mod tests {
             (Value::Null, "0123456789ab"),
             (json!(["/"]), "0123456789ab"),
         ] {
-            let (identity, found) = who(&listed(json!({ "Names": names })));
+            let (identity, found) = who(&listed(json!({ "Id": "0123456789abcdef", "Names": names })));
             assert_eq!((&*identity, &*found), ("0123456789abcdef", name));
         }
         assert_eq!(&*who(&listed(json!({ "Id": "ä", "Names": [] }))).1, "ä");
     }
 
     #[test]
-    fn the_oldest_counts_where_two_share_an_address_and_a_thousand_are_enough() {
-        let container = |id: usize, created: usize, port: usize| {
-            listed(json!({
-                "Id": id.to_string(), "Names": [format!("/e{id}")], "Created": created,
-                "Labels": { "io.millrace.engine": "true", "io.millrace.port": port.to_string() },
-            }))
-        };
-        let one_second = vec![container(1, 10, 3), container(3, 10, 2), container(2, 10, 1)];
-        let found = Found::of(one_second, HERE.parse().unwrap());
-        assert_eq!(found.members.iter().map(|m| &*m.name).collect::<Vec<_>>(), ["e2", "e3", "e1"]);
-
-        let found = Found::of(vec![container(2, 20, 7), container(1, 10, 7)], HERE.parse().unwrap());
+    fn all_are_seen_in_order_of_age_and_those_that_run_are_engines() {
+        use ContainerState::{Created, Dead, Exited, Paused, Removing, Restarting, Running};
+        let states = [
+            ("created", Created),
+            ("running", Running),
+            ("paused", Paused),
+            ("restarting", Restarting),
+            ("removing", Removing),
+            ("exited", Exited),
+            ("dead", Dead),
+            ("stopping", Exited),
+            ("", Exited),
+        ];
+        let mut all: Vec<_> =
+            states.iter().enumerate().map(|(i, (s, _))| container(i, s, i, i + 1)).collect();
+        all.reverse();
+        all.push(listed(json!({ "Names": ["/nameless"], "State": "running" })));
+        let found = found(all);
+        assert!(found.seen.iter().map(|one| one.state).eq(states.iter().map(|(_, state)| *state)));
         assert_eq!(found.members.iter().map(|m| &*m.name).collect::<Vec<_>>(), ["e1"]);
-        assert_eq!(found.unusable, [("2".into(), "e2".into(), Unusable::SameAs("e1".into()))]);
+        assert_eq!(found.seen[2].address.as_ref().unwrap().port(), 3, "a paused one keeps its address");
+        assert_eq!(found.seen.iter().filter(|one| one.address == Err(Unusable::NotRunning)).count(), 7);
+        assert_eq!(found.unusable().count(), 0);
+    }
 
-        let many = (0..=MAX_ENGINES).rev().map(|i| container(i, i, i + 1)).collect();
-        let found = Found::of(many, HERE.parse().unwrap());
-        assert_eq!((found.members.len(), &*found.members[0].name), (MAX_ENGINES, "e0"));
-        assert_eq!(found.unusable, [("1000".into(), "e1000".into(), Unusable::TooMany)]);
+    #[test]
+    fn what_is_kept_of_a_container_is_bounded() {
+        let mut labels = json!({
+            "io.millrace.engine": "true", "io.millrace.config": "x".repeat(256), "io.millrace.long": "x".repeat(257),
+            "acestream.http_port": "1", "host.http_port": "2", "com.docker.compose.project": "p",
+            format!("host.{}", "k".repeat(300)): "",
+        });
+        let all = |labels: &Value| {
+            let one =
+                listed(json!({ "Id": "a", "Image": "i".repeat(9_000), "Labels": labels, "Created": 7 }));
+            found(vec![one]).seen.remove(0)
+        };
+        let seen = all(&labels);
+        let keys: Vec<_> = seen.labels.keys().map(String::as_str).collect();
+        assert_eq!(
+            keys,
+            ["acestream.http_port", "host.http_port", "io.millrace.config", "io.millrace.engine"]
+        );
+        assert_eq!((seen.image.len(), seen.created), (MAX_IMAGE_CHARS, 7));
+        for i in 0..1_000 {
+            labels[format!("host.{i}")] = json!("");
+        }
+        assert_eq!(all(&labels).labels.len(), MAX_LABELS);
+        assert_eq!(all(&labels), all(&labels));
+    }
+
+    #[test]
+    fn the_oldest_that_runs_counts_where_two_share_an_address_and_a_thousand_are_enough() {
+        let one_second = ["running"; 3].into_iter().zip([(1, 3), (3, 2), (2, 1)]);
+        let one_second = one_second.map(|(state, (id, port))| container(id, state, 10, port)).collect();
+        let all = found(one_second);
+        assert_eq!(all.members.iter().map(|m| &*m.name).collect::<Vec<_>>(), ["e2", "e3", "e1"]);
+
+        let unusable = |found: &Found| -> Vec<_> {
+            found.unusable().map(|(one, why)| (one.name.to_string(), why.clone())).collect()
+        };
+        for (name, older, younger, member, other) in [
+            ("both run", "running", "running", "e1", Some("e2")),
+            ("the older is paused", "paused", "running", "e2", Some("e1")),
+            ("the older has ended", "exited", "running", "e2", None),
+        ] {
+            let all = found(vec![container(2, younger, 20, 7), container(1, older, 10, 7)]);
+            assert_eq!(all.members.iter().map(|m| &*m.name).collect::<Vec<_>>(), [member], "{name}");
+            let expected = other.map(|other| (other.to_owned(), Unusable::SameAs(member.into())));
+            assert_eq!(unusable(&all), expected.into_iter().collect::<Vec<_>>(), "{name}");
+        }
+
+        let all = found((0..=MAX_ENGINES).rev().map(|i| container(i, "running", i, i + 1)).collect());
+        assert_eq!((all.members.len(), &*all.members[0].name), (MAX_ENGINES, "e0"));
+        assert_eq!(unusable(&all), [("e1000".to_owned(), Unusable::TooMany)]);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{error::Error, io, time::Duration};
 
+use super::TlsError;
+
 /// Why a Docker daemon does not tell its containers.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerError {
@@ -25,6 +27,9 @@ pub enum DockerError {
         /// In the resolver's words.
         why: String,
     },
+    /// There is no TLS to it.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// It closed the connection, or the stream of its events.
     #[error("it closed the connection")]
     Closed,
@@ -49,6 +54,7 @@ impl DockerError {
             Self::Refused | Self::Closed => "start Docker: systemctl start docker; or correct host and port",
             Self::Silent(_) => "look into the daemon's log: journalctl -u docker; or correct host and port",
             Self::Unresolved { .. } => "correct the name, or use the address",
+            Self::Tls(error) => error.remedy(),
             Self::Failed(_) => "make sure that a Docker daemon of version 20.10 or newer listens there",
         }
     }
@@ -66,6 +72,9 @@ impl From<bollard::errors::Error> for DockerError {
         let mut text = error.to_string();
         let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
         while let Some(error) = cause {
+            if let Some(tls) = TlsError::within(error) {
+                return tls.into();
+            }
             if let Some(known) = error.downcast_ref::<io::Error>().and_then(of_kind) {
                 return known;
             }

@@ -2,16 +2,29 @@
 //! says what is there. So no event can be misread, and one that is lost costs
 //! at most the time to the next look.
 
-use std::{collections::HashSet, future::pending, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    future::pending,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use bollard::models::EventMessage;
 use futures_util::StreamExt;
+use millrace_boundary::Monotonic;
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{DockerError, DockerUri, container::Found, daemon::Daemon};
+use super::{
+    DockerError, DockerUri,
+    container::{Found, Seen},
+    daemon::Daemon,
+    events::{Hint, Hints, Known},
+};
 use crate::fleet::Member;
 
 /// Time between two looks when nothing happens.
@@ -29,13 +42,19 @@ const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// Longest such pause.
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
-/// The members, once known. An empty list as well when the first try failed.
-type Roster = Option<Arc<[Member]>>;
+/// Who is there, once known. Nobody as well when the first try failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Roster {
+    members: Arc<[Member]>,
+    seen: Arc<[Seen]>,
+}
 
 /// Follows one daemon; ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Informer {
-    roster: watch::Receiver<Roster>,
+    roster: watch::Receiver<Option<Roster>>,
+    client: Client,
+    hints: Arc<Mutex<Hints>>,
     /// Held for the task in it.
     _follower: JoinSet<()>,
 }
@@ -43,15 +62,54 @@ pub(crate) struct Informer {
 impl Informer {
     /// Begins to follow, on the runtime it is called on.
     pub(crate) fn start(uri: DockerUri) -> Self {
-        let (tell, roster) = watch::channel(None);
+        let (roster, heard) = watch::channel(None);
+        let (link, client) = watch::channel(Link::Lost { since: Monotonic::now() });
+        let hints = Arc::<Mutex<Hints>>::default();
         let mut follower = JoinSet::new();
-        follower.spawn(follow(uri, tell));
-        Self { roster, _follower: follower }
+        let teller = Teller {
+            uri: uri.to_string(),
+            roster,
+            link,
+            hints: Arc::clone(&hints),
+            complained_of: HashSet::new(),
+            is_lost: false,
+        };
+        follower.spawn(follow(uri, teller));
+        Self { roster: heard, client: Client(client), hints, _follower: follower }
     }
 
     /// The engines that were there at the last successful look.
     pub(crate) fn members(&self) -> Arc<[Member]> {
-        self.roster.borrow().clone().unwrap_or_default()
+        self.roster.borrow().as_ref().map(|roster| Arc::clone(&roster.members)).unwrap_or_default()
+    }
+
+    /// All containers with our label that were there then, oldest first.
+    pub(crate) fn seen(&self) -> Arc<[Seen]> {
+        self.roster.borrow().as_ref().map(|roster| Arc::clone(&roster.seen)).unwrap_or_default()
+    }
+
+    /// What events told of deaths since this was called last, oldest first; the
+    /// last 64. The roster alone says whether an engine is there.
+    pub(crate) fn hints(&mut self) -> Vec<Hint> {
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the daemon answers, as far as is known.
+    pub(crate) fn docker_answers(&self) -> bool {
+        self.unanswered_since().is_none()
+    }
+
+    /// Since when it does not; from the start on until it did so first.
+    pub(crate) fn unanswered_since(&self) -> Option<Monotonic> {
+        match *self.client.0.borrow() {
+            Link::Lost { since } => Some(since),
+            Link::Up(_) => None,
+        }
+    }
+
+    /// The daemon for whoever has something to ask of it or to tell it.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Whether there was a look, or one was tried in vain, and
@@ -60,7 +118,8 @@ impl Informer {
         self.roster.borrow().is_some() && !self.roster.has_changed().unwrap_or(false)
     }
 
-    /// Returns after the next change.
+    /// Returns after the next change: of who is there, of whether the daemon
+    /// answers, or by a hint.
     pub(crate) async fn changed(&mut self) {
         // The other end lives as long as this one, in the task held above.
         if self.roster.changed().await.is_err() {
@@ -69,10 +128,39 @@ impl Informer {
     }
 }
 
+#[derive(Debug)]
+enum Link {
+    /// It does not answer.
+    Lost { since: Monotonic },
+    /// It answered the last question.
+    Up(Daemon),
+}
+
+/// Whichever connection there is to the daemon; a clone follows the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Client(watch::Receiver<Link>);
+
+impl Client {
+    /// The daemon, while it answers. Ask anew for each command: after a loss
+    /// there is another.
+    pub(crate) fn daemon(&self) -> Option<Daemon> {
+        match &*self.0.borrow() {
+            Link::Lost { .. } => None,
+            Link::Up(daemon) => Some(daemon.clone()),
+        }
+    }
+
+    /// Returns when it was lost or found; never once nobody follows it any more.
+    pub(crate) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            pending().await
+        }
+    }
+}
+
 /// Asks and asks again. A daemon that does not answer takes nothing away:
 /// engines go on without it.
-async fn follow(uri: DockerUri, roster: watch::Sender<Roster>) {
-    let mut teller = Teller { uri: uri.to_string(), roster, complained_of: HashSet::new(), is_lost: false };
+async fn follow(uri: DockerUri, mut teller: Teller) {
     let mut pause = RETRY_FIRST;
     loop {
         let begun = Instant::now();
@@ -91,18 +179,24 @@ async fn follow(uri: DockerUri, roster: watch::Sender<Roster>) {
 async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::convert::Infallible, DockerError> {
     let daemon = Daemon::connect(uri).await?;
     let mut events = pin!(daemon.events());
+    let mut known = Known::default();
     let (mut look_at, mut earliest) = (Instant::now(), Instant::now());
     let mut settled_at = Some(look_at + SETTLED);
     loop {
         tokio::select! {
             event = events.next() => {
-                event.ok_or(DockerError::Closed)??;
-                let now = Instant::now();
-                look_at = look_at.min((now + AFTER_EVENT).max(earliest));
-                settled_at = Some(now + SETTLED);
+                let event = event.ok_or(DockerError::Closed)??;
+                teller.heard(&event);
+                if known.concerns(&event) {
+                    let now = Instant::now();
+                    look_at = look_at.min((now + AFTER_EVENT).max(earliest));
+                    settled_at = Some(now + SETTLED);
+                }
             }
             () = sleep_until(look_at) => {
-                teller.found(daemon.engines().await?);
+                let listing = daemon.engines().await?;
+                known = listing.known;
+                teller.found(listing.found, &daemon);
                 let now = Instant::now();
                 earliest = now + LIST_PAUSE;
                 look_at = settled_at.take().unwrap_or(now + RELIST).max(earliest);
@@ -116,34 +210,51 @@ async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::conve
 #[derive(Debug)]
 struct Teller {
     uri: String,
-    roster: watch::Sender<Roster>,
+    roster: watch::Sender<Option<Roster>>,
+    link: watch::Sender<Link>,
+    hints: Arc<Mutex<Hints>>,
     /// Containers whose fault is in the log already; those that are gone are
     /// forgotten.
     complained_of: HashSet<Arc<str>>,
+    /// The log says that it does not answer.
     is_lost: bool,
 }
 
 impl Teller {
-    fn found(&mut self, found: Found) {
+    fn found(&mut self, found: Found, daemon: &Daemon) {
         let before = std::mem::take(&mut self.complained_of);
-        for (id, name, why) in found.unusable {
-            if !before.contains(&id) {
+        for (one, why) in found.unusable() {
+            if !before.contains(&one.id) {
                 let remedy = why.remedy();
-                tracing::warn!(container = %name, %why, remedy, "a container labelled as engine cannot be used");
+                tracing::warn!(container = %one.name, %why, remedy, "a container labelled as engine cannot be used");
             }
-            self.complained_of.insert(id);
+            self.complained_of.insert(Arc::clone(&one.id));
         }
         if std::mem::take(&mut self.is_lost) {
             tracing::info!(docker = self.uri, engines = found.members.len(), "Docker answers now");
         }
-        let members: Arc<[Member]> = found.members.into();
-        self.roster.send_if_modified(|roster| {
-            let differs = roster.as_deref() != Some(&*members);
-            if differs {
-                *roster = Some(members);
+        let is_new = self.link.send_if_modified(|link| {
+            let was_lost = matches!(link, Link::Lost { .. });
+            if was_lost {
+                *link = Link::Up(daemon.clone());
             }
-            differs
+            was_lost
         });
+        let now = Some(Roster { members: found.members.into(), seen: found.seen.into() });
+        self.roster.send_if_modified(|roster| {
+            let differs = *roster != now;
+            if differs {
+                *roster = now;
+            }
+            differs || is_new
+        });
+    }
+
+    fn heard(&self, event: &EventMessage) {
+        let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        if hints.hear(event, Monotonic::now()) {
+            self.roster.send_modify(|_| {});
+        }
     }
 
     fn lost(&mut self, error: &DockerError) {
@@ -151,10 +262,17 @@ impl Teller {
             let remedy = error.remedy();
             tracing::warn!(docker = self.uri, %error, remedy, "Docker does not answer; it is asked again until it does");
         }
+        let is_new = self.link.send_if_modified(|link| {
+            let was_up = matches!(link, Link::Up(_));
+            if was_up {
+                *link = Link::Lost { since: Monotonic::now() };
+            }
+            was_up
+        });
         self.roster.send_if_modified(|roster| {
             let is_first = roster.is_none();
             roster.get_or_insert_default();
-            is_first
+            is_first || is_new
         });
     }
 }

@@ -1,23 +1,38 @@
-//! Engines that run as containers of a Docker daemon. Nothing here creates,
-//! starts, stops or removes one: Docker is asked, never told.
+//! Engines that run as containers of a Docker daemon. What is here asks
+//! Docker which there are and what becomes of them.
+#![cfg_attr(not(test), expect(dead_code, reason = "wired with the units"))]
 
+mod address;
 mod container;
 mod daemon;
 mod error;
+mod events;
 mod informer;
+mod look;
+mod tls;
 mod uri;
 
+#[cfg(test)]
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use informer::Informer;
+#[allow(unused_imports, reason = "wired with the units")]
+pub(crate) use {
+    container::{ContainerState, Seen, Unusable},
+    daemon::Daemon,
+    events::{Fate, Hint},
+    informer::Client,
+};
 pub use {
-    daemon::{DockerLook, UnusableContainer, look_at_docker},
     error::DockerError,
+    look::{DockerLook, UnusableContainer, look_at_docker},
+    tls::{DockerTls, TlsError},
     uri::DockerUri,
 };
 
-/// A running container with this label, set to `true`, is an engine of ours.
+/// A container with this label, set to `true`, is an engine of ours.
 pub const ENGINE_LABEL: &str = "io.millrace.engine";
 
 /// The label with the port of the engine's HTTP API inside the container,

@@ -1,125 +1,22 @@
 //! In front of a daemon that answers what it is told to.
 
 use std::{
-    io::{Read, Write},
+    io::Write,
     net::TcpListener,
     os::unix::net::{UnixListener, UnixStream},
-    path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use super::{DockerError, DockerUri, Informer, look_at_docker};
+use super::{
+    ContainerState, DockerError, DockerUri, Fate, Informer, Unusable,
+    fake::{Fake, SocketPath, head_of},
+    look_at_docker,
+};
 
 const SOON: Duration = Duration::from_secs(5);
-
-/// Never existed, or does no more once the test is over.
-struct SocketPath(PathBuf);
-
-impl SocketPath {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self(std::env::temp_dir().join(format!("millrace-docker-{}-{count}.sock", std::process::id())))
-    }
-
-    fn uri(&self) -> DockerUri {
-        DockerUri::Unix { path: self.0.display().to_string() }
-    }
-}
-
-impl Drop for SocketPath {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.0).ok();
-    }
-}
-
-#[derive(Default)]
-struct Said {
-    requests: Vec<String>,
-    containers: Vec<Value>,
-    /// Connections that wait for events.
-    events: Vec<UnixStream>,
-}
-
-/// A daemon of API version 1.41.
-struct Fake {
-    path: SocketPath,
-    said: Arc<Mutex<Said>>,
-}
-
-impl Fake {
-    fn start() -> Self {
-        let (path, said) = (SocketPath::new(), Arc::<Mutex<Said>>::default());
-        let listener = UnixListener::bind(&path.0).unwrap();
-        let shared = Arc::clone(&said);
-        thread::spawn(move || {
-            for socket in listener.incoming().flatten() {
-                let said = Arc::clone(&shared);
-                thread::spawn(move || answer(socket, &said));
-            }
-        });
-        Self { path, said }
-    }
-
-    fn has(&self, names: &[&str]) {
-        let container = |name: &&str| {
-            let port = 1_000 + u32::from(name.as_bytes()[0]);
-            json!({
-                "Id": format!("id-{name}"), "Names": [format!("/{name}")], "Created": port,
-                "Labels": { "io.millrace.engine": "true", "io.millrace.port": port.to_string() },
-                "HostConfig": { "NetworkMode": "host" },
-            })
-        };
-        self.said.lock().unwrap().containers = names.iter().map(container).collect();
-    }
-
-    /// Tells of something that happened to a container.
-    fn tells(&self) {
-        let event = "{\"Type\":\"container\",\"Action\":\"die\",\"id\":\"whoever\"}\n";
-        for socket in &mut self.said.lock().unwrap().events {
-            write!(socket, "{:x}\r\n{event}\r\n", event.len()).unwrap();
-        }
-    }
-
-    /// Closes every stream of events.
-    fn hangs_up(&self) {
-        self.said.lock().unwrap().events.clear();
-    }
-}
-
-fn head_of(socket: &mut UnixStream) -> String {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") && socket.read(&mut byte).is_ok_and(|count| count == 1) {
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).unwrap()
-}
-
-fn answer(mut socket: UnixStream, said: &Mutex<Said>) {
-    let head = head_of(&mut socket);
-    let request = head.lines().next().unwrap_or_default().to_owned();
-    let mut said = said.lock().unwrap();
-    let body = if request.contains("/events?") {
-        write!(socket, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
-        said.events.push(socket.try_clone().unwrap());
-        None
-    } else if request.contains("/containers/json?") {
-        Some(json!(said.containers))
-    } else {
-        Some(json!({ "ApiVersion": "1.41", "Version": "20.10.24" }))
-    };
-    said.requests.push(request);
-    if let Some(body) = body.map(|body| body.to_string()) {
-        write!(socket, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-    }
-}
 
 /// Waits until the fleet is `names`; says how long that took.
 async fn becomes(informer: &mut Informer, names: &[&str]) -> Duration {
@@ -156,11 +53,11 @@ async fn a_change_is_seen_at_an_event_and_without_one_and_docker_is_only_asked()
     fake.hangs_up();
     becomes(&mut informer, &[]).await;
 
-    let requests = std::mem::take(&mut fake.said.lock().unwrap().requests);
+    let requests = fake.requests();
     let lists = requests.iter().filter(|r| r.contains("/containers/json"));
     assert!(lists.clone().count() >= 5, "{requests:#?}");
     for list in lists {
-        assert!(list.contains("io.millrace.engine%3Dtrue") && list.contains("running"), "{list}");
+        assert!(list.contains("io.millrace.engine%3Dtrue") && list.contains("all=true"), "{list}");
     }
     // Whether or not the path begins with the version of the API.
     let asks = ["/version HTTP/1.1", "/events?", "/containers/json?"];
@@ -179,7 +76,7 @@ async fn events_without_end_cost_two_looks_a_second() {
         fake.tells();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let requests = std::mem::take(&mut fake.said.lock().unwrap().requests);
+    let requests = fake.requests();
     let lists = requests.iter().filter(|r| r.contains("/containers/json")).count();
     assert!((3..=8).contains(&lists), "{lists} looks in 3 s");
 }
@@ -254,4 +151,218 @@ fn a_daemon_that_cannot_be_reached_has_a_name_for_it() {
         assert_eq!(error.remedy(), expected.remedy(), "{name}");
         assert!(asked.elapsed() < limit + Duration::from_secs(1), "{name}: {:?}", asked.elapsed());
     }
+}
+
+#[tokio::test]
+async fn whatever_a_container_does_it_is_seen_and_only_those_that_run_are_engines() {
+    let fake = Fake::start();
+    fake.has_in_states(&[("a", "running"), ("b", "paused"), ("c", "exited"), ("d", "created")]);
+    let mut informer = Informer::start(fake.path.uri());
+    becomes(&mut informer, &["a"]).await;
+    let seen = |informer: &Informer| -> Vec<_> {
+        let one =
+            |one: &super::Seen| (one.name.to_string(), one.state, one.address.clone().map(|a| a.port()));
+        informer.seen().iter().map(one).collect()
+    };
+    let expected = [
+        ("a", ContainerState::Running, Ok(1_097)),
+        ("b", ContainerState::Paused, Ok(1_098)),
+        ("c", ContainerState::Exited, Err(Unusable::NotRunning)),
+        ("d", ContainerState::Created, Err(Unusable::NotRunning)),
+    ];
+    assert_eq!(seen(&informer), expected.map(|(name, state, address)| (name.to_owned(), state, address)));
+    // What changes nothing for the engines is told as well.
+    fake.has_in_states(&[("a", "running"), ("b", "running")]);
+    fake.tells();
+    becomes(&mut informer, &["a", "b"]).await;
+    fake.has_in_states(&[("a", "running"), ("b", "running"), ("c", "created")]);
+    fake.tells();
+    tokio::time::timeout(SOON, informer.changed()).await.unwrap();
+    assert_eq!(seen(&informer).len(), 3);
+    assert_eq!(informer.members().len(), 2);
+}
+
+/// An event of a container with our label.
+fn happens(action: &str, name: &str, nanos: i64) -> Value {
+    json!({
+        "Type": "container", "Action": action, "timeNano": nanos,
+        "Actor": { "ID": format!("id-{name}"), "Attributes": { "io.millrace.engine": "true", "exitCode": "137" } },
+    })
+}
+
+#[tokio::test]
+async fn no_event_but_the_list_changes_who_is_there_and_a_death_is_told_once() {
+    let fake = Fake::start();
+    fake.has(&["a", "b"]);
+    let mut informer = Informer::start(fake.path.uri());
+    becomes(&mut informer, &["a", "b"]).await;
+    let wait = Duration::from_millis(1_500);
+    // Past the look that settles.
+    tokio::time::sleep(wait).await;
+    fake.requests();
+    let known = informer.seen();
+    // None of these is ours, or none of them is an event of a container.
+    for (kind, id) in [("container", "other"), ("network", "net"), ("image", "id-a")] {
+        fake.tells_of(&json!({ "Type": kind, "Action": "die", "Actor": { "ID": id, "Attributes": { "container": "other" } } }));
+    }
+    tokio::time::sleep(wait).await;
+    assert_eq!(fake.requests(), [""; 0], "nobody looks for them");
+    // Late: they are there. Repeated, and of someone unknown.
+    for (action, name, nanos) in [
+        ("oom", "a", 1),
+        ("die", "a", 2),
+        ("die", "a", 2),
+        ("oom", "a", 1),
+        ("destroy", "a", 3),
+        ("die", "z", 4),
+        ("start", "z", 5),
+    ] {
+        fake.tells_of(&happens(action, name, nanos));
+    }
+    fake.tells_of(&json!({ "Type": "network", "Action": "disconnect", "Actor": { "ID": "net", "Attributes": { "container": "id-a" } } }));
+    tokio::time::sleep(wait).await;
+    let lists = fake.requests();
+    assert!(lists.iter().all(|r| r.contains("/containers/json?")), "{lists:#?}");
+    assert!((2..=4).contains(&lists.len()), "{lists:#?}");
+    assert_eq!(*informer.seen(), *known);
+    let hints: Vec<_> = informer.hints().into_iter().map(|hint| (hint.id.to_string(), hint.what)).collect();
+    let died = Fate::Died { exit_code: Some(137) };
+    assert_eq!(hints, [("id-a".into(), Fate::Oom), ("id-a".into(), died), ("id-z".into(), died)]);
+    assert_eq!(informer.hints(), []);
+    assert_eq!(
+        *informer.members(),
+        *known
+            .iter()
+            .map(|one| super::super::Member {
+                identity: one.id.clone(),
+                name: one.name.clone(),
+                address: *one.address.as_ref().unwrap(),
+            })
+            .collect::<Vec<_>>()
+    );
+
+    // A hint alone is a change: who waits for one looks.
+    while tokio::time::timeout(Duration::from_millis(50), informer.changed()).await.is_ok() {}
+    fake.tells_of(&happens("oom", "a", 9));
+    tokio::time::timeout(Duration::from_millis(80), informer.changed()).await.unwrap();
+    assert_eq!(informer.hints().len(), 1);
+}
+
+#[tokio::test]
+async fn garbage_for_events_costs_a_connection_and_nothing_else() {
+    let fake = Fake::start();
+    fake.has(&["a"]);
+    let mut informer = Informer::start(fake.path.uri());
+    becomes(&mut informer, &["a"]).await;
+    for (count, garbage) in
+        (1..).zip(["hello\n", "{\"Type\":\"nonsense\"}\n", "{\"Type\":7}\n", "[]\n", "{\"Actor\":\"a\"}\n"])
+    {
+        while fake.listeners() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let known = informer.seen();
+        // The first word about it is that it is lost.
+        while tokio::time::timeout(Duration::from_millis(20), informer.changed()).await.is_ok() {}
+        fake.sends(garbage);
+        let outcome = tokio::time::timeout(SOON, async {
+            while informer.docker_answers() {
+                informer.changed().await;
+            }
+            let since = informer.unanswered_since();
+            while !informer.docker_answers() {
+                informer.changed().await;
+            }
+            since
+        });
+        assert!(outcome.await.unwrap().is_some(), "{garbage}");
+        assert_eq!(*informer.seen(), *known, "{garbage}");
+        assert_eq!(informer.hints(), [], "{garbage}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_there_while_docker_answers_and_is_a_new_one_after_a_loss() {
+    let socket = SocketPath::new();
+    let mut informer = Informer::start(socket.uri());
+    let mut client = informer.client();
+    let since = informer.unanswered_since().unwrap();
+    tokio::time::timeout(SOON, informer.changed()).await.unwrap();
+    assert!(client.daemon().is_none() && !informer.docker_answers());
+    assert_eq!(informer.unanswered_since(), Some(since), "since the start");
+
+    let fake = Fake::start();
+    std::os::unix::fs::symlink(&fake.path.0, &socket.0).unwrap();
+    tokio::time::timeout(SOON, client.changed()).await.unwrap();
+    let daemon = client.daemon().unwrap();
+    assert!(informer.docker_answers());
+    assert_eq!(daemon.docker().version().await.unwrap().version.as_deref(), Some("20.10.24"));
+
+    std::fs::remove_file(&socket.0).unwrap();
+    fake.hangs_up();
+    tokio::time::timeout(SOON, client.changed()).await.unwrap();
+    assert!(client.daemon().is_none());
+    assert!(informer.unanswered_since().unwrap() > since);
+    std::os::unix::fs::symlink(&fake.path.0, &socket.0).unwrap();
+    tokio::time::timeout(SOON, client.changed()).await.unwrap();
+    assert!(client.daemon().is_some() && informer.docker_answers());
+}
+
+#[tokio::test]
+async fn an_engine_follows_the_container_that_lends_it_its_network() {
+    let fake = Fake::start();
+    let lender = "ab".repeat(32);
+    let engine = json!({
+        "Id": "e", "Names": ["/engine"], "State": "running", "Labels": { "io.millrace.engine": "true" },
+        "HostConfig": { "NetworkMode": format!("container:{lender}") },
+    });
+    fake.said.lock().unwrap().containers = vec![engine];
+    let lends = |state: &str, address: &str| {
+        fake.said.lock().unwrap().others = vec![json!({
+            "Id": lender, "Names": ["/gluetun"], "State": state,
+            "NetworkSettings": { "Networks": { "bridge": { "IPAddress": address } } },
+        })];
+    };
+    let restarts = || {
+        let actor = json!({ "ID": lender, "Attributes": { "name": "gluetun" } });
+        fake.tells_of(&json!({ "Type": "container", "Action": "start", "Actor": actor }));
+    };
+    let mut informer = Informer::start(fake.path.uri());
+    for (name, state, address, expected) in [
+        ("lent", "running", "172.17.0.2", Ok("172.17.0.2:6878")),
+        ("with another address", "running", "172.17.0.3", Ok("172.17.0.3:6878")),
+        ("stopped", "exited", "", Err(Unusable::LenderStopped(lender[..12].into()))),
+        ("started again", "running", "172.17.0.4", Ok("172.17.0.4:6878")),
+    ] {
+        lends(state, address);
+        restarts();
+        let expected = expected.map(|address| address.parse().unwrap());
+        let is_so = async {
+            while informer.seen().first().is_none_or(|one| one.address != expected) {
+                informer.changed().await;
+            }
+        };
+        // Sooner than the look that comes by itself.
+        let is_met = tokio::time::timeout(Duration::from_secs(3), is_so).await.is_ok();
+        assert!(is_met, "{name}: {:?}", informer.seen());
+    }
+    let requests = fake.requests();
+    assert!(requests.iter().any(|r| r.contains("containers/json?") && r.contains(&lender)), "{requests:#?}");
+}
+
+#[test]
+fn a_look_counts_what_is_there_and_tells_of_the_host() {
+    let fake = Fake::start();
+    fake.has_in_states(&[
+        ("a", "running"),
+        ("b", "paused"),
+        ("c", "exited"),
+        ("d", "created"),
+        ("e", "running"),
+    ]);
+    fake.said.lock().unwrap().containers[4]["Labels"]["io.millrace.port"] = json!("none");
+    let look = look_at_docker(&fake.path.uri(), SOON).unwrap();
+    assert_eq!((look.engines, look.paused, look.stopped, look.unusable.len()), (1, 1, 2, 1));
+    assert_eq!(look.unusable[0].name, "e");
+    assert_eq!((look.architecture.as_deref(), look.cgroup_version.as_deref()), (Some("x86_64"), Some("2")));
+    assert_eq!((look.live_restore, look.tells_events), (Some(true), true));
 }
