@@ -55,9 +55,19 @@ impl Shards {
 
     /// Gives all shards their next table.
     pub(crate) fn publish(&mut self, engines: &[EngineEntry], growing: bool) {
+        self.publish_to(|_| true, engines, growing);
+    }
+
+    /// Gives some of them their next table.
+    pub(crate) fn publish_to(
+        &mut self,
+        which: impl Fn(ShardId) -> bool,
+        engines: &[EngineEntry],
+        growing: bool,
+    ) {
         self.epoch += 1;
         let table = Arc::new(EngineTable { epoch: Epoch(self.epoch), growing, engines: engines.into() });
-        for mailbox in &self.mailboxes {
+        for (_, mailbox) in (0..).zip(&self.mailboxes).filter(|(shard, _)| which(ShardId(*shard))) {
             mailbox.offer(ToShard::Table(Arc::clone(&table))).expect("an empty queue");
         }
     }

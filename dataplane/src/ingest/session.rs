@@ -431,7 +431,8 @@ impl Session {
         };
         if is_late && table.growing && context.totals.tickets.anybody() {
             let reason = if table.has_ready() { NotPicked::Full } else { NotPicked::NoEngine };
-            return Some(self.no_slot(&table, id, reason));
+            let cause = not_picked(reason).cause;
+            return Some(self.no_slot(&table, id, Failure::new(cause, "others wait for a slot already")));
         }
         let is_beside = has_chain && matches!(why, Why::Hedge | Why::Standby);
         let permit = match is_beside {
@@ -459,12 +460,12 @@ impl Session {
                 self.sources.borrow_mut().push(source);
                 Some(Event::Slot(id))
             }
-            Err(reason) => Some(self.no_slot(&table, id, reason)),
+            Err(reason) => Some(self.no_slot(&table, id, not_picked(reason))),
         }
     }
 
-    fn no_slot(&self, table: &EngineTable, id: SourceId, reason: NotPicked) -> Event {
-        let Failure { cause, detail } = not_picked(reason);
+    fn no_slot(&self, table: &EngineTable, id: SourceId, failure: Failure) -> Event {
+        let Failure { cause, detail } = failure;
         // What an engine has said tells more.
         if self.tried.borrow().is_empty() || self.last.borrow().is_empty() {
             self.last.replace(detail);
