@@ -167,7 +167,7 @@ fn table() -> EngineTable {
         start_failures: 0,
         first_byte: Duration::from_millis(500),
     });
-    EngineTable { epoch: Epoch(1), engines: engines.collect() }
+    EngineTable { epoch: Epoch(1), growing: false, engines: engines.collect() }
 }
 
 fn new_histogram() -> Histogram<u64> {

@@ -39,6 +39,7 @@ pub(crate) struct Shard {
     drain_offered: Option<Monotonic>,
     orders: Orders,
     sample: Option<Box<ShardSample>>,
+    waiting: u32,
     heard: Monotonic,
     rates: Rates,
 }
@@ -57,6 +58,7 @@ impl Shard {
             drain_offered: None,
             orders: Orders::default(),
             sample: None,
+            waiting: 0,
             heard: now,
             rates: Rates::default(),
         }
@@ -80,6 +82,17 @@ impl Shard {
     /// Bit rates; zero once the shard is silent.
     pub(crate) fn rates(&self, now: Monotonic) -> Rates {
         if self.silence(now) < SILENT { self.rates } else { Rates::default() }
+    }
+
+    /// Streams there that wait for a slot, by its newest word; none once it is
+    /// silent.
+    pub(crate) fn waiting(&self, now: Monotonic) -> u32 {
+        if self.silence(now) < SILENT { self.waiting } else { 0 }
+    }
+
+    /// So many streams there wait for a slot now.
+    pub(crate) fn has_demand(&mut self, waiting: u32) {
+        self.waiting = waiting;
     }
 
     /// Whether nothing is left to be drained.
@@ -188,6 +201,7 @@ impl Shard {
             };
         }
         self.heard = now;
+        self.waiting = sample.waiting;
         self.sample = Some(sample);
     }
 
@@ -201,7 +215,7 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
-    use millrace_boundary::{Doorbell, Inbox, mailbox};
+    use millrace_boundary::{Counters, Doorbell, Driver, Inbox, latency_histogram, mailbox};
 
     use super::*;
 
@@ -209,7 +223,7 @@ mod tests {
         Monotonic(Duration::from_millis(millis))
     }
     fn table(epoch: u64) -> Arc<EngineTable> {
-        Arc::new(EngineTable { epoch: Epoch(epoch), engines: Box::default() })
+        Arc::new(EngineTable { epoch: Epoch(epoch), ..EngineTable::default() })
     }
     fn shard(queue: usize) -> (Shard, Inbox<ToShard>) {
         let (tx, rx) = mailbox(queue, &Doorbell::new().unwrap());
@@ -277,6 +291,42 @@ mod tests {
         assert!(!shard.awaits(&table(1_001)), "nobody is there to adopt");
         shard.drain(at(9_000), at(3_000));
         assert!(shard.is_drained(), "nor to drain");
+    }
+
+    #[test]
+    fn the_newest_word_on_who_waits_counts_until_the_shard_falls_silent() {
+        let (mut shard, _inbox) = shard(8);
+        let sample = |waiting| {
+            let nothing = latency_histogram;
+            Box::new(ShardSample {
+                shard: ShardId(0),
+                driver: Driver::Epoll,
+                epoch: Epoch(0),
+                counters: Counters::default(),
+                connections_open: 0,
+                viewers: 0,
+                viewers_waiting: 0,
+                waiting,
+                streams: Vec::new(),
+                blocked: Vec::new(),
+                segment_bytes: 0,
+                lateness_us: nothing(),
+                warm_join_us: nothing(),
+                cold_join_us: nothing(),
+            })
+        };
+        let silent = u64::try_from(SILENT.as_millis()).unwrap();
+        assert_eq!(shard.waiting(at(0)), 0);
+        shard.has_demand(7);
+        assert_eq!(shard.waiting(at(1)), 7, "at once");
+        shard.has_told(sample(5), at(1_000));
+        assert_eq!(shard.waiting(at(1_000)), 5, "a word that was lost");
+        shard.has_demand(6);
+        assert_eq!(shard.waiting(at(999 + silent)), 6);
+        shard.has_demand(9);
+        assert_eq!(shard.waiting(at(1_000 + silent)), 0, "nobody knows what it plays");
+        shard.has_told(sample(3), at(20_000));
+        assert_eq!(shard.waiting(at(20_000)), 3);
     }
 
     #[test]

@@ -65,6 +65,11 @@ impl State {
                     shard.has_adopted(epoch, newest);
                 }
             }
+            FromShard::Demand { shard, waiting } => {
+                if let Some(shard) = self.shards.get_mut(usize::from(shard.0)) {
+                    shard.has_demand(waiting);
+                }
+            }
             FromShard::Sample(sample) => {
                 if let Some(shard) = self.shards.get_mut(usize::from(sample.shard.0)) {
                     shard.has_adopted(sample.epoch, newest);
@@ -101,6 +106,11 @@ impl State {
         for shard in &mut self.shards {
             shard.offer(self.engines.table(), now);
         }
+    }
+
+    /// Streams that wait for an engine's slot, on all shards that are heard.
+    pub(crate) fn waiting(&self, now: Monotonic) -> u32 {
+        self.shards.iter().map(|shard| shard.waiting(now)).fold(0, u32::saturating_add)
     }
 
     /// Whether each shard uses some table.

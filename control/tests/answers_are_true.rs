@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use millrace_boundary::{
-    BlockedContent, Cause, EngineEvidence, EngineId, Epoch, FromShard, StreamState, ViewerEnd,
+    BlockedContent, Cause, EngineEvidence, EngineId, Epoch, FromShard, ShardId, StreamState, ViewerEnd,
 };
 use support::{
     Obedient, Options, Server,
@@ -23,6 +23,7 @@ fn tell(server: &Server, shard: u16, n: u64) {
     let mut sample = support::sample(shard, Epoch(1));
     sample.viewers = 3;
     sample.viewers_waiting = 1;
+    sample.waiting = 2;
     sample.connections_open = 5;
     sample.segment_bytes = 1 << 20;
     sample.counters.ingress_bytes = n * 1_000;
@@ -86,10 +87,18 @@ fn status_adds_up_what_the_shards_told() {
     assert!((2.9..3.1).contains(&(egress / ingress)));
     assert_eq!((&status["status"], &status["reasons"]), (&"ok".into(), &serde_json::json!([])));
     assert_eq!(status["streams"]["active"], 6, "two shards, three each that somebody wants");
+    assert_eq!(status["streams"]["queued"], 4, "two of each shard");
     assert_eq!((&status["viewers"], &status["viewers_waiting"]), (&6.into(), &2.into()));
     assert_eq!(status["address"], "127.0.0.1:8000");
+    // Between two samples, and of a shard that is none.
+    for (shard, waiting) in [(1, 9), (7, 100)] {
+        server.control.offer(FromShard::Demand { shard: ShardId(shard), waiting }).unwrap();
+    }
+    let queued = || server.get("/api/v1/status").json()["streams"]["queued"].as_u64();
+    eventually("who waits now", SOON, || (queued() == Some(11)).then_some(()));
     let engines = serde_json::json!({
-        "total": 2, "ready": 1, "degraded": 0, "draining": 0, "booting": 1, "slots_total": 6, "slots_taken": 1
+        "total": 2, "ready": 1, "degraded": 0, "draining": 0, "paused": 0, "booting": 1,
+        "slots_total": 6, "slots_taken": 1
     });
     assert_eq!(status["engines"], engines);
     let shard = &status["shards"][1];
@@ -189,8 +198,11 @@ fn metrics_are_well_formed_complete_and_counters_never_fall() {
         ("millrace_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0),
         ("millrace_streams", &[("state", "stalled")], 2.0),
         ("millrace_streams", &[("state", "failing_over")], 0.0),
+        ("millrace_streams", &[("state", "queued")], 0.0),
+        ("millrace_streams_queued", &[], 4.0),
         ("millrace_contents_blocked", &[], 2.0),
         ("millrace_engines", &[("state", "draining")], 0.0),
+        ("millrace_engines", &[("state", "paused")], 0.0),
         ("orch_total_streams", &[], 6.0),
         ("orch_active_streams", &[], 6.0),
         ("orch_engines_total", &[], 1.0),

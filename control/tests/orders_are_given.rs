@@ -126,7 +126,9 @@ fn a_stream_that_cannot_move_is_said_to_be_so() {
     let (server, shards, engines) = server(2);
     let of = |state| played("id:0123", "00000000000000ab", state, Some(SWARM));
     let migrate = || server.ask("POST", "/api/v1/streams/id:0123/migrate", "");
-    for state in [StreamState::Starting, StreamState::FailingOver, StreamState::Lingering] {
+    let between =
+        [StreamState::Starting, StreamState::Queued, StreamState::FailingOver, StreamState::Lingering];
+    for state in between {
         tell(&server, vec![of(state)], Vec::new());
         let answer = migrate();
         assert_eq!((answer.status, answer.problem().as_str()), (409, "stream_not_live"), "{state:?}");

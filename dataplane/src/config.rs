@@ -21,7 +21,8 @@ pub struct StreamConfig {
     /// From the first request to the first playable byte, over all engines
     /// tried.
     pub start_budget: Duration,
-    /// The same while an engine proves that it gets somewhere.
+    /// The same while an engine proves that it gets somewhere, or the stream waits
+    /// for one that is being made.
     pub longest_start: Duration,
     /// A running stream that is silent for this long is stalled: another engine
     /// is asked beside the one that is silent.

@@ -16,15 +16,20 @@ use static_assertions::assert_not_impl_any;
 use crate::{
     Config,
     inbox::Peer,
-    ingest::{Memory, READ_LIMIT, StartTimes},
+    ingest::{
+        Memory, READ_LIMIT, StartTimes,
+        queue::{Queue, Tickets},
+    },
 };
 
-/// Counts that the limits of all shards together are held against.
-#[derive(Debug, Default)]
+/// Counts that the limits of all shards together are held against, and the
+/// order in which all of them wait for slots.
+#[derive(Debug)]
 pub(crate) struct Totals {
     viewers: AtomicU32,
     streams: AtomicU32,
     hedges: AtomicU32,
+    pub(crate) tickets: Tickets,
 }
 
 /// One of a limited number, given back when dropped.
@@ -35,6 +40,16 @@ pub(crate) struct Permit {
 }
 
 impl Totals {
+    /// Nothing yet, for this many shards.
+    pub(crate) fn new(shards: u16) -> Self {
+        Self {
+            viewers: AtomicU32::new(0),
+            streams: AtomicU32::new(0),
+            hedges: AtomicU32::new(0),
+            tickets: Tickets::new(shards),
+        }
+    }
+
     /// One more viewer, unless there are `limit` already.
     pub(crate) fn viewer(self: &Arc<Self>, limit: u32) -> Option<Permit> {
         self.permit(|t| &t.viewers, limit)
@@ -78,6 +93,8 @@ pub(crate) struct Context {
     draining: Cell<bool>,
     /// What is remembered of the contents that this shard owns.
     pub(crate) memory: RefCell<Memory>,
+    /// Its streams that wait for a slot.
+    pub(crate) queue: Queue,
     /// How long recent starts took.
     pub(crate) start_times: RefCell<StartTimes>,
     /// What every source reads into, one after the other.
@@ -105,6 +122,7 @@ impl Context {
             stops: Rc::default(),
             draining: Cell::new(false),
             memory: RefCell::default(),
+            queue: Queue::default(),
             start_times: RefCell::default(),
             scratch: RefCell::new(vec![0; READ_LIMIT + MAX_PENDING].into()),
         })
@@ -131,6 +149,7 @@ impl Context {
     pub(crate) fn adopt(&self, table: Arc<EngineTable>) {
         if table.epoch > self.table.borrow().epoch {
             self.table.replace(table);
+            self.queue.call();
         }
         self.tell(FromShard::Adopted { shard: self.id, epoch: self.table.borrow().epoch });
     }

@@ -38,6 +38,9 @@ pub(crate) enum Peer {
         /// Who plays it.
         stream: Arc<Stream>,
     },
+    /// An engine's slot is free again, which the receiver's streams wait for.
+    /// Lost, they look for it a tenth of a second later.
+    SlotFreed,
 }
 
 /// The streams a shard knows of: those it owns, those that others own and its

@@ -28,6 +28,7 @@ use crate::{
         server::{self, Turned},
     },
     inbox::{Found, Peer, Registry},
+    ingest::queue,
     rt::{self, Breath, Notify, Pollable, TcpListener, TcpStream, sleep, sleep_until, spawn, unless_called},
     stream::{Ended, SessionId},
 };
@@ -114,7 +115,7 @@ pub struct ShardSeed {
 /// does not offer the congestion control.
 pub fn prepare(config: Config, shards: u16, control: Mailbox<FromShard>) -> Result<Prepared, StartError> {
     let mut address = config.listen;
-    let totals = Arc::new(Totals::default());
+    let totals = Arc::new(Totals::new(shards));
     let (mut mailboxes, mut peers, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..shards {
         let listener = listen(address, &config)?;
@@ -240,6 +241,8 @@ impl Shard {
         spawn(Rc::clone(&self).turn(Breath::new()?));
         spawn(Rc::clone(&self).hear(news, Breath::new()?));
         spawn(Rc::clone(&self).watch_sessions());
+        spawn(queue::serve(Rc::clone(&self.context)));
+        spawn(queue::tell_demand(Rc::clone(&self.context)));
         spawn(Rc::clone(&self).report());
         loop {
             bell.readable().await?;
@@ -298,6 +301,7 @@ impl Shard {
                 self.arrival.call();
             }
             Peer::Claim { key, stream } => self.registry.claim(key, stream),
+            Peer::SlotFreed => self.context.queue.call(),
         }
     }
 
@@ -442,6 +446,7 @@ impl Shard {
             connections_open: fanout.len() as u64 + u64::from(self.reading.get()),
             viewers: fanout.sending() as u64,
             viewers_waiting: fanout.waiting() as u64,
+            waiting: self.context.queue.waiting(),
             segment_bytes: sessions.iter().map(|s| s.window_bytes()).sum(),
             streams: sessions
                 .iter()

@@ -194,7 +194,8 @@ pub(crate) const START_BUDGET: Key<Duration> = Key {
 
 pub(crate) const LONGEST_START: Key<Duration> = Key {
     path: "streams.longest_start",
-    about: "The same while an engine proves that it gets somewhere: a cold swarm may take a minute.\n\
+    about: "The same while an engine proves that it gets somewhere, as a cold swarm may take a\n\
+            minute, or while the stream waits for an engine that is being made.\n\
             Counts where it is longer than streams.start_budget.",
     range: seconds(1, 600),
     default: || StreamConfig::default().longest_start,

@@ -18,6 +18,7 @@ pub(crate) mod raw;
 pub(crate) mod rows;
 mod seccomp;
 pub(crate) mod server;
+pub(crate) mod shards;
 pub(crate) mod sockets;
 pub(crate) mod stage;
 pub(crate) mod starts;

@@ -59,6 +59,7 @@ struct EngineTotals {
     ready: usize,
     degraded: usize,
     draining: usize,
+    paused: usize,
     booting: usize,
     slots_total: u64,
     slots_taken: u64,
@@ -67,6 +68,7 @@ struct EngineTotals {
 #[derive(Serialize)]
 struct StreamTotals {
     active: usize,
+    queued: u32,
 }
 
 #[derive(Serialize)]
@@ -88,6 +90,7 @@ impl Status {
             ready: counts.ready,
             degraded: counts.degraded,
             draining: counts.draining,
+            paused: counts.paused,
             booting: counts.booting,
             slots_total: state.engines.all().iter().map(|e| u64::from(e.slots.capacity())).sum(),
             slots_taken: state.engines.all().iter().map(|e| u64::from(e.slots.taken())).sum(),
@@ -105,6 +108,7 @@ impl Status {
             engines,
             streams: StreamTotals {
                 active: samples().flat_map(|s| &s.streams).filter(|s| is_active(s.state)).count(),
+                queued: state.waiting(now),
             },
             viewers: samples().map(|s| s.viewers).sum(),
             viewers_waiting: samples().map(|s| s.viewers_waiting).sum(),
@@ -119,7 +123,11 @@ impl Status {
 /// Whether somebody watches or waits for it.
 const fn is_active(state: StreamState) -> bool {
     match state {
-        StreamState::Starting | StreamState::Live | StreamState::Stalled | StreamState::FailingOver => true,
+        StreamState::Starting
+        | StreamState::Queued
+        | StreamState::Live
+        | StreamState::Stalled
+        | StreamState::FailingOver => true,
         StreamState::Lingering => false,
     }
 }

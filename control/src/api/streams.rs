@@ -104,9 +104,10 @@ fn find<'a>(state: &'a State, key: &str) -> Result<&'a StreamSample, Problem> {
 fn may_move(state: &State, stream: &StreamSample) -> Result<(), Problem> {
     match stream.state {
         StreamState::Live | StreamState::Stalled => {}
-        StreamState::Starting | StreamState::FailingOver | StreamState::Lingering => {
+        StreamState::Starting | StreamState::Queued | StreamState::FailingOver | StreamState::Lingering => {
             let message = match stream.state {
                 StreamState::Lingering => "nobody watches this stream",
+                StreamState::Queued => "this stream waits for an engine's slot",
                 _ => "this stream is between engines already",
             };
             let remedy = "ask again when /api/v1/streams says that it is live";

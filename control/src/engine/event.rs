@@ -17,6 +17,10 @@ pub(crate) enum Event {
     Drain,
     /// Somebody wants it used again.
     Undrain,
+    /// It is kept ready for later, and answers nothing until it is woken.
+    Paused,
+    /// It is wanted now.
+    Woken,
     /// Time passed.
     Tick,
 }
@@ -67,6 +71,10 @@ pub(crate) enum Why {
     DrainAsked,
     /// Somebody has asked for it to be used again.
     DrainUndone,
+    /// It is kept for later.
+    KeptForLater,
+    /// It is wanted again.
+    Wanted,
 }
 
 impl std::fmt::Display for Why {
@@ -80,6 +88,8 @@ impl std::fmt::Display for Why {
             Self::StartsWork => f.write_str("a start worked"),
             Self::DrainAsked => f.write_str("it is to be emptied"),
             Self::DrainUndone => f.write_str("it is not to be emptied any more"),
+            Self::KeptForLater => f.write_str("it is paused, and kept for later"),
+            Self::Wanted => f.write_str("it is woken"),
         }
     }
 }

@@ -17,11 +17,19 @@
 //!                         │    ▲         Degraded  its API fails, or it is offline
 //!                         └────┘         Trial     its starts failed in a row
 //!                    anything else       Ready     nothing is held against it
+//!
+//!                     paused                woken, by what was heard before
+//!     any but Draining ──────▶ Paused ─────▶ Ready or Trial   its last probe was good
+//!                               │ ▲  │       Degraded         as after a drain
+//!                               └─┘  │       Booting          else
+//!                     anything else  └─────▶ Draining         drain; it boots anew
+//!                                                             when that is undone
 //! ```
 //!
 //! `Trial` is published as ready with room for one stream: the first start
 //! after a pause decides, and not a whole fleet's worth of viewers. `Draining`
-//! listens and counts like the others, but only an undrain ends it.
+//! listens and counts like the others, but only an undrain ends it. `Paused` is
+//! deaf: an engine that is stopped on purpose proves nothing.
 
 use std::time::Duration;
 
@@ -53,6 +61,7 @@ enum State {
     Trial,
     Degraded(Ail),
     Draining,
+    Paused,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +78,7 @@ impl State {
             Self::Ready | Self::Trial => EngineState::Ready,
             Self::Degraded(_) => EngineState::Degraded,
             Self::Draining => EngineState::Draining,
+            Self::Paused => EngineState::Paused,
         }
     }
 }
@@ -156,6 +166,7 @@ impl Life {
     /// Moves the engine on and names what must now be done; does no I/O itself.
     pub(crate) fn on(&mut self, event: Event, now: Monotonic, effects: &mut Vec<Effect>) {
         let (next, why) = match event {
+            Event::Probed(_) | Event::Used(_) if self.state == State::Paused => (self.state, None),
             Event::Probed(Ok(answer)) => self.probe_good(answer, now),
             Event::Probed(Err(failure)) => self.probe_failed(failure, now),
             Event::Used(EngineEvidence::Started(first_byte)) => self.start_worked(first_byte),
@@ -179,17 +190,43 @@ impl Life {
                 State::Degraded(Ail::Starts { until }) if until <= now => {
                     (State::Trial, Some(Why::PauseOver))
                 }
-                State::Booting | State::Ready | State::Trial | State::Degraded(_) | State::Draining => {
-                    (self.state, None)
-                }
+                State::Booting
+                | State::Ready
+                | State::Trial
+                | State::Degraded(_)
+                | State::Draining
+                | State::Paused => (self.state, None),
             },
-            Event::Drain => (State::Draining, Some(Why::DrainAsked)),
+            Event::Drain => {
+                if self.state == State::Paused {
+                    // Nobody knows what it will be like when it runs again.
+                    self.version = None;
+                }
+                (State::Draining, Some(Why::DrainAsked))
+            }
             Event::Undrain => match self.state {
                 State::Draining => {
                     effects.push(Effect::ProbeSoon);
                     (self.judged(), Some(Why::DrainUndone))
                 }
-                State::Booting | State::Ready | State::Trial | State::Degraded(_) => (self.state, None),
+                State::Booting | State::Ready | State::Trial | State::Degraded(_) | State::Paused => {
+                    (self.state, None)
+                }
+            },
+            Event::Paused => match self.state {
+                State::Draining => (self.state, None),
+                State::Booting | State::Ready | State::Trial | State::Degraded(_) | State::Paused => {
+                    (State::Paused, Some(Why::KeptForLater))
+                }
+            },
+            Event::Woken => match self.state {
+                State::Paused => {
+                    effects.push(Effect::ProbeSoon);
+                    (self.as_before(), Some(Why::Wanted))
+                }
+                State::Booting | State::Ready | State::Trial | State::Degraded(_) | State::Draining => {
+                    (self.state, None)
+                }
             },
         };
         self.turn(next, why, now, effects);
@@ -204,6 +241,8 @@ impl Life {
         self.version = Some(answer.version);
         self.platform = answer.platform;
         match self.state {
+            // Starts that failed before a pause or a drain have not been judged yet.
+            State::Booting if self.start_failures >= START_FAILURES => (State::Trial, Some(Why::ApiAnswers)),
             State::Booting => (State::Ready, Some(Why::ApiAnswers)),
             State::Ready | State::Trial | State::Degraded(Ail::Api) if self.is_offline() => {
                 (State::Degraded(Ail::Offline), Some(Why::Offline))
@@ -213,9 +252,11 @@ impl Life {
                 self.start_failures = 0;
                 (State::Ready, Some(Why::ApiAnswers))
             }
-            State::Ready | State::Trial | State::Degraded(Ail::Starts { .. }) | State::Draining => {
-                (self.state, None)
-            }
+            State::Ready
+            | State::Trial
+            | State::Degraded(Ail::Starts { .. })
+            | State::Draining
+            | State::Paused => (self.state, None),
         }
     }
 
@@ -223,7 +264,7 @@ impl Life {
         self.last_probe = Some(LastProbe { at: now, failure: Some(failure) });
         self.probe_failures = self.probe_failures.saturating_add(1);
         match (self.state, self.failing_api()) {
-            (State::Booting | State::Degraded(Ail::Api) | State::Draining, _) | (_, None) => {
+            (State::Booting | State::Degraded(Ail::Api) | State::Draining | State::Paused, _) | (_, None) => {
                 (self.state, None)
             }
             (
@@ -243,7 +284,9 @@ impl Life {
                 (State::Ready, Some(Why::StartsWork))
             }
             // A start begun before the API fell silent proves nothing about it.
-            State::Booting | State::Ready | State::Degraded(Ail::Api) | State::Draining => (self.state, None),
+            State::Booting | State::Ready | State::Degraded(Ail::Api) | State::Draining | State::Paused => {
+                (self.state, None)
+            }
         }
     }
 
@@ -254,7 +297,7 @@ impl Life {
         let on_trial = self.state == State::Trial;
         match self.state {
             // Starts begun before the fall are still failing: already answered.
-            State::Booting | State::Degraded(_) | State::Draining => (self.state, None),
+            State::Booting | State::Degraded(_) | State::Draining | State::Paused => (self.state, None),
             State::Ready | State::Trial => {
                 if let Some(failure) = self.failing_api() {
                     (State::Degraded(Ail::Api), Some(Why::ApiFails(failure)))
@@ -293,6 +336,16 @@ impl Life {
         }
     }
 
+    /// Where it stands after a pause, in which nothing was heard of it.
+    fn as_before(&self) -> State {
+        let was_good = self.last_probe.is_some_and(|probe| probe.failure.is_none());
+        match self.judged() {
+            // A lost probe does not degrade, but proves nothing either.
+            State::Ready | State::Trial if !was_good => State::Booting,
+            state => state,
+        }
+    }
+
     /// What is wrong with the API, once it is enough to act on: two failed
     /// probes, or one refused connection that a failed start confirms.
     fn failing_api(&self) -> Option<ProbeFailure> {
@@ -322,7 +375,8 @@ impl Life {
 
     fn invariants_hold(&self) -> bool {
         let paused_in_range = (PAUSE_FIRST..=PAUSE_LONGEST).contains(&self.next_pause);
-        let answered = matches!(self.state, State::Booting | State::Draining) || self.version.is_some();
+        let answered =
+            matches!(self.state, State::Booting | State::Draining | State::Paused) || self.version.is_some();
         let healthy_when_ready = self.state != State::Ready
             || (self.start_failures < START_FAILURES && self.probe_failures < PROBE_FAILURES);
         paused_in_range && answered && healthy_when_ready

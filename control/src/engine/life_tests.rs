@@ -144,6 +144,80 @@ fn every_state_can_be_drained_and_one_that_never_answered_boots_on() {
 }
 
 #[test]
+fn a_paused_engine_is_deaf_and_woken_it_is_what_it_was_before() {
+    use EngineState::{Booting, Degraded, Paused, Ready};
+    use ProbeFailure::{Refused, Silent};
+    let silent = || failed(Cause::EngineSilent);
+    let failing = || (0..3).map(|_| silent());
+    for (name, before, state, room) in [
+        ("ready", vec![], Ready, None),
+        ("ready after a good probe", vec![bad(Silent), good(None)], Ready, None),
+        ("ready, but one probe was lost", vec![bad(Silent)], Booting, None),
+        ("its API fails", vec![bad(Silent), bad(Refused)], Degraded, None),
+        ("offline, and a start failed", vec![good(Some(false)), silent()], Degraded, None),
+        ("starts fail in a row", failing().collect(), Ready, Some(Admission::One)),
+        ("starts fail, and one probe was lost", failing().chain([bad(Silent)]).collect(), Booting, None),
+        ("paused twice", vec![Event::Paused], Ready, None),
+    ] {
+        let heard = [bad(Refused), bad(Silent), silent(), silent(), silent(), worked(), good(Some(false))];
+        let (_, before_it) = after(before.into_iter().chain([Event::Paused]));
+        let (mut life, now, mut effects) = (before_it, Monotonic(Duration::from_secs(900)), Vec::new());
+        let (probe, penalty) = (life.last_probe().unwrap().at, life.penalty(now));
+        for event in heard.into_iter().chain([Event::Tick, Event::Undrain, Event::Paused]) {
+            life.on(event, now, &mut effects);
+        }
+        assert_eq!((life.state(), effects.as_slice()), (Paused, &[][..]), "{name}");
+        assert_eq!((life.last_probe().unwrap().at, life.penalty(now)), (probe, penalty), "{name}: deaf");
+        life.on(Event::Woken, now, &mut effects);
+        let turned = Effect::Turned { from: Paused, to: state, why: Why::Wanted };
+        assert_eq!((life.state(), life.since()), (state, now), "{name}");
+        let expected: Vec<_> =
+            [Effect::ProbeSoon, turned].into_iter().chain(room.map(Effect::Admit)).collect();
+        assert_eq!(effects, expected, "{name}");
+        effects.clear();
+        life.on(Event::Woken, now, &mut effects);
+        assert_eq!((life.state(), effects.as_slice()), (state, &[][..]), "{name}: once is enough");
+        life.on(good(Some(true)), now, &mut effects);
+        assert_eq!(life.state(), Ready, "{name}: a good probe is enough");
+    }
+}
+
+#[test]
+fn every_state_but_draining_can_be_paused_and_a_drain_ends_a_pause() {
+    use EngineState::{Booting, Degraded, Draining, Paused, Ready};
+    let (now, mut effects) = (Monotonic(Duration::from_secs(300)), Vec::new());
+    let silent = || failed(Cause::EngineSilent);
+    let (_, mut on_trial) = after([silent(), silent(), silent()]);
+    on_trial.on(Event::Tick, now, &mut effects);
+    for (name, mut life, from) in [
+        ("booting", Life::new(now), Booting),
+        ("ready", after([]).1, Ready),
+        ("degraded", after([silent(), silent(), silent()]).1, Degraded),
+        ("on trial", on_trial, Ready),
+    ] {
+        effects.clear();
+        life.on(Event::Paused, now, &mut effects);
+        let turned = Effect::Turned { from, to: Paused, why: Why::KeptForLater };
+        assert_eq!(effects[0], turned, "{name}");
+        assert_eq!(effects.get(1), (name == "on trial").then_some(&Effect::Admit(Admission::All)), "{name}");
+        if name == "booting" {
+            life.on(Event::Woken, now, &mut effects);
+            assert_eq!(life.state(), Booting, "it has never answered");
+            life.on(Event::Paused, now, &mut effects);
+        }
+        life.on(Event::Drain, now, &mut effects);
+        assert_eq!(life.state(), Draining, "{name}");
+        life.on(Event::Paused, now, &mut effects);
+        life.on(Event::Woken, now, &mut effects);
+        assert_eq!(life.state(), Draining, "{name}: what is emptied is not kept");
+        life.on(Event::Undrain, now, &mut effects);
+        assert_eq!(life.state(), Booting, "{name}: it may be paused still");
+        life.on(good(None), now, &mut effects);
+        assert_eq!(life.state(), Ready, "{name}");
+    }
+}
+
+#[test]
 fn only_what_may_be_the_engines_fault_becomes_a_penalty() {
     for &cause in Cause::ALL {
         for event in [failed(cause), Event::Used(EngineEvidence::Broke(cause))] {

@@ -174,3 +174,78 @@ fn a_thousand_engines_may_change_every_second() {
         (1_000, EngineId(99_000), 100_000)
     );
 }
+
+#[test]
+fn the_table_says_at_once_whether_the_fleet_grows_and_once() {
+    let mut engines = engines(1);
+    for (growing, epoch) in [(false, 1), (true, 2), (true, 2), (false, 3), (false, 3)] {
+        engines.set_growing(growing, at(10));
+        assert_eq!((engines.table().epoch.0, engines.table().growing), (epoch, growing));
+    }
+    engines.set_growing(true, at(20));
+    engines.adopt(&[], at(20));
+    assert_eq!((engines.table().epoch.0, engines.table().growing), (5, true), "whatever else changes");
+}
+
+#[test]
+fn a_paused_engine_is_in_the_table_as_such_and_is_not_probed_until_woken() {
+    let mut engines = engines(2);
+    let id = EngineId(0);
+    let counts = |engines: &Engines| (engines.states().ready, engines.states().paused);
+    let pickable = |engines: &Engines| engines.table().pick(&[]).map(|(e, _)| e.id.0).ok();
+    for _ in 0..2 {
+        let due = engines.next_due(at(0)).unwrap().0;
+        engines.probed(due, good(), at(1));
+    }
+    engines.drain(EngineId(1), at(2));
+    assert_eq!((counts(&engines), pickable(&engines)), ((1, 0), Some(0)));
+    let epoch = engines.table().epoch.0;
+
+    engines.pause(id, at(10));
+    assert_eq!((engines.table().epoch.0, engines.table().engines[0].state), (epoch + 1, EngineState::Paused));
+    assert_eq!((counts(&engines), pickable(&engines)), ((0, 1), None), "at once");
+    let due: Vec<_> = std::iter::from_fn(|| engines.next_due(at(60_000))).map(|(id, _)| id.0).collect();
+    assert_eq!(due, [1], "nobody asks what cannot answer");
+    assert_eq!(engines.next_probe_at(), None);
+
+    engines.wake(id, at(70_000));
+    assert_eq!((counts(&engines), pickable(&engines)), ((1, 0), Some(0)), "at once, without a probe");
+    assert_eq!(engines.table().epoch.0, epoch + 2);
+    assert_eq!(engines.next_due(at(70_000)).map(|(id, _)| id), Some(id), "and is probed");
+    engines.pause(EngineId(7), at(70_000));
+    engines.wake(EngineId(7), at(70_000));
+    assert_eq!(engines.table().epoch.0, epoch + 2, "nobody is nobody");
+}
+
+#[test]
+fn a_probe_that_a_pause_has_spoilt_says_nothing() {
+    let mut engines = engines(1);
+    let id = EngineId(0);
+    engines.next_due(at(0)).unwrap();
+    let answered = at(1);
+    engines.probed(id, good(), answered);
+    for (name, wakes_first, minute) in [("while it is paused", false, 1), ("after it was woken", true, 2)] {
+        let at = |millis: u64| at(minute * 60_000 + millis);
+        let before = (engines.probes().good, engines.probes().failed);
+        assert!(engines.next_due(at(0)).is_some(), "{name}");
+        engines.pause(id, at(1));
+        if wakes_first {
+            engines.wake(id, at(2));
+        }
+        engines.probed(id, Err(ProbeFailure::Silent), at(3));
+        engines.wake(id, at(4));
+        assert_eq!((engines.probes().good, engines.probes().failed), before, "{name}");
+        let life = &engines.all()[0].life;
+        assert_eq!((life.state(), life.last_probe().unwrap().at), (EngineState::Ready, answered), "{name}");
+        assert_eq!(engines.in_flight, 0, "{name}");
+    }
+}
+
+#[test]
+fn the_first_round_does_not_wait_for_an_engine_that_is_paused() {
+    let mut engines = engines(2);
+    engines.probed(EngineId(0), good(), at(1));
+    assert!(!engines.first_round_is_over());
+    engines.pause(EngineId(1), at(2));
+    assert!(engines.first_round_is_over());
+}

@@ -159,6 +159,7 @@ fn engines(page: &mut Page, state: &State, now: Monotonic) {
         (EngineState::Ready, counts.ready),
         (EngineState::Degraded, counts.degraded),
         (EngineState::Draining, counts.draining),
+        (EngineState::Paused, counts.paused),
     ] {
         family.sample(&[("state", &word.as_str())], count);
     }
@@ -205,6 +206,8 @@ fn engines(page: &mut Page, state: &State, now: Monotonic) {
         let count = streams(state).filter(|s| **s == word).count();
         family.sample(&[("state", &word.as_str())], count);
     }
+    let help = "Streams that wait for an engine's slot while the fleet grows.";
+    page.single(Kind::Gauge, "millrace_streams_queued", help, state.waiting(now));
     let blocked: usize =
         state.shards.iter().filter_map(Shard::sample).map(|sample| sample.blocked.len()).sum();
     let help = "Contents that rest after failures, at most 100 of each shard.";

@@ -169,6 +169,7 @@ pub(crate) fn sample(shard: u16, epoch: Epoch) -> ShardSample {
         connections_open: 0,
         viewers: 0,
         viewers_waiting: 0,
+        waiting: 0,
         streams: Vec::new(),
         blocked: Vec::new(),
         segment_bytes: 0,

@@ -37,6 +37,8 @@ pub enum EngineState {
     Degraded,
     /// Takes no new streams, and those it has move to other engines.
     Draining,
+    /// Kept ready, and not usable until woken.
+    Paused,
 }
 
 impl EngineState {
@@ -48,6 +50,7 @@ impl EngineState {
             Self::Ready => "ready",
             Self::Degraded => "degraded",
             Self::Draining => "draining",
+            Self::Paused => "paused",
         }
     }
 
@@ -212,6 +215,8 @@ impl EngineEntry {
 pub struct EngineTable {
     /// Version.
     pub epoch: Epoch,
+    /// Engines are being made, or may be: whoever finds no slot may wait for one.
+    pub growing: bool,
     /// The engines, in order of their ids.
     pub engines: Box<[EngineEntry]>,
 }
@@ -222,6 +227,12 @@ impl EngineTable {
     pub fn free_slots(&self) -> u32 {
         let ready = self.engines.iter().filter(|e| e.state == EngineState::Ready);
         ready.map(|e| e.slots.capacity().saturating_sub(e.slots.taken())).fold(0, u32::saturating_add)
+    }
+
+    /// Whether an engine takes new streams, as far as it has slots. O(engines).
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        self.engines.iter().any(|e| e.state == EngineState::Ready)
     }
 
     /// The best engine that is ready, free and not in `avoid`, with one of its
@@ -304,7 +315,7 @@ mod tests {
                 first_byte: Duration::ZERO,
             })
             .collect();
-        EngineTable { epoch: Epoch(1), engines }
+        EngineTable { epoch: Epoch(1), growing: false, engines }
     }
 
     #[test]
@@ -322,6 +333,19 @@ mod tests {
         assert_eq!(EngineTable::default().pick(&[]).err(), Some(NotPicked::NoEngine));
         held.clear();
         assert_eq!(table.engines.iter().map(|e| e.slots.taken()).sum::<u32>(), 0);
+    }
+
+    #[test]
+    fn only_a_ready_engine_is_picked_and_has_slots_to_give() {
+        use EngineState::{Booting, Degraded, Draining, Paused, Ready};
+        for state in [Booting, Ready, Degraded, Draining, Paused] {
+            let mut table = table(&[2]);
+            table.engines[0].state = state;
+            let (slots, picked) = (table.free_slots(), table.pick(&[]).map(|_| ()));
+            let expected = if state == Ready { (2, Ok(())) } else { (0, Err(NotPicked::NoEngine)) };
+            assert_eq!((slots, picked), expected, "{}", state.as_str());
+            assert_eq!(state.is_leaving(), state == Draining, "{}", state.as_str());
+        }
     }
 
     #[test]

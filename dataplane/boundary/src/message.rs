@@ -59,6 +59,14 @@ pub enum FromShard {
         /// The table's version.
         epoch: Epoch,
     },
+    /// How many of its streams wait for a slot now. Told when that changes, at
+    /// most every 20 ms, and repeated with every sample, so a loss only delays.
+    Demand {
+        /// Who.
+        shard: ShardId,
+        /// Streams; at most as many as there may be, `streams.max_streams`.
+        waiting: u32,
+    },
     /// Counters since start, so a loss is a gap in a graph. Boxed: rare and large.
     Sample(Box<ShardSample>),
     /// A connection whose request is not a stream's. Lost, it is closed.

@@ -74,6 +74,9 @@ pub struct Counters {
 pub enum StreamState {
     /// Choosing and asking engines; nothing to show yet.
     Starting,
+    /// Waiting for a slot: every engine is full, or none is usable, and the
+    /// fleet grows.
+    Queued,
     /// Bytes flow.
     Live,
     /// The engine is silent; another one is being asked.
@@ -86,14 +89,15 @@ pub enum StreamState {
 
 impl StreamState {
     /// Every state, in the order of a life.
-    pub const ALL: [Self; 5] =
-        [Self::Starting, Self::Live, Self::Stalled, Self::FailingOver, Self::Lingering];
+    pub const ALL: [Self; 6] =
+        [Self::Starting, Self::Queued, Self::Live, Self::Stalled, Self::FailingOver, Self::Lingering];
 
     /// The word used in JSON and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
+            Self::Queued => "queued",
             Self::Live => "live",
             Self::Stalled => "stalled",
             Self::FailingOver => "failing_over",
@@ -188,6 +192,8 @@ pub struct ShardSample {
     pub viewers: u64,
     /// Viewers that wait for the first byte.
     pub viewers_waiting: u64,
+    /// Streams it owns that wait for a slot.
+    pub waiting: u32,
     /// The streams it owns; at most 1,000 are named.
     pub streams: Vec<StreamSample>,
     /// Contents that rest after failures; at most 100 are named.

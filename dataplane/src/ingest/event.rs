@@ -41,6 +41,12 @@ pub(super) enum Event {
     Unwatched,
     /// No engine can be had for this source.
     Unavailable(SourceId, Cause),
+    /// No engine can be had for this source now, and one may be in a while.
+    NoSlot(SourceId, Cause),
+    /// A slot may be free, and nobody who waits for longer wants it.
+    Called,
+    /// An engine's slot was had for this source.
+    Slot(SourceId),
     /// The engine proves that it gets somewhere.
     Progress(SourceId),
     /// What a challenger has brought can be played from now on.

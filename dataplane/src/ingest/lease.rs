@@ -4,7 +4,7 @@ use std::{net::SocketAddr, rc::Rc};
 
 use millrace_boundary::{EngineEvidence, EngineId, FromShard, SlotGuard};
 
-use super::engine;
+use super::{engine, queue};
 use crate::{context::Context, rt};
 
 /// An engine's slot, and the session opened in it. Dropped, the session is
@@ -13,13 +13,27 @@ pub(super) struct Lease {
     context: Rc<Context>,
     engine: EngineId,
     address: SocketAddr,
-    slot: Option<SlotGuard>,
+    slot: Option<Slot>,
     command: Option<String>,
     opened: bool,
 }
 
+/// A slot that those who wait for one are told of when it is free again.
+struct Slot {
+    guard: Option<SlotGuard>,
+    context: Rc<Context>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.guard = None;
+        queue::slot_freed(&self.context);
+    }
+}
+
 impl Lease {
     pub(super) fn new(context: &Rc<Context>, engine: EngineId, address: SocketAddr, slot: SlotGuard) -> Self {
+        let slot = Slot { guard: Some(slot), context: Rc::clone(context) };
         Self { context: Rc::clone(context), engine, address, slot: Some(slot), command: None, opened: false }
     }
 
@@ -34,13 +48,13 @@ impl Lease {
     /// Whether nobody knows yet which swarm plays here; see
     /// [`SlotGuard::is_unknown`].
     pub(super) fn is_unknown(&self) -> bool {
-        self.slot.as_ref().is_some_and(SlotGuard::is_unknown)
+        self.guard().is_some_and(SlotGuard::is_unknown)
     }
 
     /// Everybody concerned knows from now on which swarm plays here.
     pub(super) fn known(&mut self) {
-        if let Some(slot) = &mut self.slot {
-            slot.known();
+        if let Some(guard) = self.slot.as_mut().and_then(|slot| slot.guard.as_mut()) {
+            guard.known();
         }
     }
 
@@ -51,7 +65,11 @@ impl Lease {
         let is_unsettled = |slot: &SlotGuard| {
             !slot.is_unknown() && (slot.slots().has_unknown() || slot.slots().has_stopping())
         };
-        self.slot.as_ref().is_some_and(is_unsettled)
+        self.guard().is_some_and(is_unsettled)
+    }
+
+    fn guard(&self) -> Option<&SlotGuard> {
+        self.slot.as_ref()?.guard.as_ref()
     }
 
     /// The engine has answered; from now on there is a session to stop, unless
@@ -90,8 +108,8 @@ impl Drop for Lease {
         let (context, address) = (Rc::clone(&self.context), self.address);
         context.count(|c| c.engine_stops += 1);
         let pending = context.stop_begins();
-        if let Some(slot) = &mut slot {
-            slot.stopping();
+        if let Some(guard) = slot.as_mut().and_then(|slot| slot.guard.as_mut()) {
+            guard.stopping();
         }
         rt::spawn(async move {
             engine::stop(address, &command).await;

@@ -10,10 +10,23 @@
 //!      │                └──────────── Ready ──────┼───────────────────────┘  │
 //!      ▼ budget over, all failed                  ▼ silence limit            ▼ budget over
 //!    Ended ◀──────────────────────────────────────┴──────────────────────────┘
+//!
+//!                NoSlot, and no other engine is asked
+//!   Starting, ────────────────────────────────────────▶ Queued ─┐ Called: asks;
+//!   FailingOver ◀────────────────────────────────────── │   ▲───┘ NoSlot again
+//!                Slot                                   │
+//!                                                       ▼ Unavailable: as without
+//!                                                         a queue; longest budget
+//!                                                         over: Ended
 //! ```
 //!
 //! - Starting: engines are asked, a second one beside the first when that takes
 //!   long; over at the budget, which proof of progress extends.
+//! - Queued: the same, or FailingOver, while no engine has a slot for it and the
+//!   fleet grows, which is proof of progress. It asks when it is called, in its
+//!   turn among those that wait (`queue`). Once the fleet does not grow any more
+//!   the next question is answered as it would have been without waiting: a start
+//!   has ended, a failover goes on.
 //! - Live: one source, the active one, writes the chain. Others, the
 //!   challengers, may read beside it: on standby, for a migration, or because
 //!   the active one is distrusted.
@@ -25,7 +38,8 @@
 //! - Ended: for good; a new request makes a new session.
 //!
 //! In each but the last, a stream without viewers asks no further engine, and
-//! is let go when nobody returned in time.
+//! is let go when nobody returned in time. Queued, it leaves its place to others,
+//! and stands at the end again when somebody returned.
 
 use std::time::Duration;
 
@@ -81,6 +95,7 @@ enum Phase {
     Live { active: Active, heard: Monotonic },
     Stalled { active: Active, heard: Monotonic },
     FailingOver { since: Monotonic, progress: Option<Monotonic>, cause: Cause },
+    Queued { since: Monotonic, progress: Option<Monotonic>, lost: Option<Cause>, cause: Cause },
     Ended,
 }
 
@@ -152,6 +167,8 @@ impl Life {
             (Phase::Ended, _) => None,
             (Phase::Starting { .. }, _) => Some(StreamState::Starting),
             (Phase::FailingOver { .. }, _) => Some(StreamState::FailingOver),
+            (Phase::Queued { .. }, Audience::Watched) => Some(StreamState::Queued),
+            (Phase::Queued { .. }, Audience::Empty { .. }) => Some(StreamState::Lingering),
             (Phase::Stalled { .. }, _) => Some(StreamState::Stalled),
             (Phase::Live { .. }, Audience::Watched) => Some(StreamState::Live),
             (Phase::Live { .. }, Audience::Empty { .. }) => Some(StreamState::Lingering),
@@ -162,7 +179,7 @@ impl Life {
     pub(super) fn active(&self) -> Option<SourceId> {
         match self.phase {
             Phase::Live { active, .. } | Phase::Stalled { active, .. } => Some(active.id),
-            Phase::Starting { .. } | Phase::FailingOver { .. } | Phase::Ended => None,
+            Phase::Starting { .. } | Phase::FailingOver { .. } | Phase::Queued { .. } | Phase::Ended => None,
         }
     }
 
@@ -194,6 +211,20 @@ impl Life {
             }
             (_, Event::Tick) => self.tick(now, effects),
             (_, Event::Unavailable(id, cause)) => self.unavailable(id, cause, now, effects),
+            (_, Event::NoSlot(id, cause)) => self.no_slot(id, cause, now, effects),
+            (Phase::Queued { .. }, Event::Called) => {
+                if self.challengers.is_empty() {
+                    self.start(Why::Needed, now, effects);
+                }
+            }
+            (Phase::Queued { since, lost, .. }, Event::Slot(id)) if self.why(id).is_some() => {
+                // The fleet has grown: whatever time that took, the engine gets some.
+                self.phase = match lost {
+                    None => Phase::Starting { since, progress: Some(now) },
+                    Some(cause) => Phase::FailingOver { since, progress: Some(now), cause },
+                };
+            }
+            (_, Event::Called | Event::Slot(_)) => {}
             (_, Event::Failed(id, cause)) => self.failed(id, cause, now, effects),
             (Phase::Starting { since, .. }, Event::Progress(id)) if self.why(id).is_some() => {
                 self.phase = Phase::Starting { since, progress: Some(now) };
@@ -223,7 +254,7 @@ impl Life {
             }
             (_, Event::Guard(false)) => self.stop_all(effects, |c| c.why == Why::Standby),
             (
-                Phase::Starting { .. } | Phase::FailingOver { .. },
+                Phase::Starting { .. } | Phase::FailingOver { .. } | Phase::Queued { .. },
                 Event::Progress(_)
                 | Event::Behind(_)
                 | Event::Bytes
@@ -278,6 +309,11 @@ impl Life {
                     self.start(Why::Needed, now, effects);
                 }
                 self.hedge_late(now, effects);
+            }
+            Phase::Queued { since, lost, cause, .. } => {
+                if now.since(since) >= limits.longest_start {
+                    return self.end(lost.or(self.last).unwrap_or(cause), effects);
+                }
             }
             Phase::Ended => {}
         }
@@ -342,7 +378,9 @@ impl Life {
                     self.back_off.grow(PATIENT, now);
                 }
             }
-            (Phase::Starting { .. } | Phase::FailingOver { .. }, _) => effects.push(Effect::Promote(id)),
+            (Phase::Starting { .. } | Phase::FailingOver { .. } | Phase::Queued { .. }, _) => {
+                effects.push(Effect::Promote(id));
+            }
         }
         self.challengers.retain(|c| c.id != id);
         self.stop_all(effects, |_| true);
@@ -361,12 +399,36 @@ impl Life {
                 // With none left to ask, what the last one said stands.
                 self.end(self.last.unwrap_or(cause), effects);
             }
+            Phase::Queued { lost: None, .. } => self.end(self.last.unwrap_or(cause), effects),
+            Phase::Queued { since, progress, lost: Some(cause), .. } => {
+                self.phase = Phase::FailingOver { since, progress, cause };
+                self.back_off.until = now + URGENT.first;
+            }
             Phase::Starting { .. } | Phase::FailingOver { .. } => {
                 self.back_off.until = now + URGENT.first;
             }
             Phase::Live { .. } | Phase::Stalled { .. } => self.back_off.grow(PATIENT, now),
             Phase::Ended => {}
         }
+    }
+
+    /// Waits for a slot, if nothing else is left to do.
+    fn no_slot(&mut self, id: SourceId, cause: Cause, now: Monotonic, effects: &mut Vec<Effect>) {
+        let is_alone = self.challengers.iter().all(|c| c.id == id);
+        let next = match self.phase {
+            // Nobody waits for a second engine to say that there is no such content.
+            Phase::Starting { .. } if self.last.is_some_and(Cause::is_content) => None,
+            Phase::Starting { since, progress } => Some((since, progress, None)),
+            Phase::FailingOver { since, progress, cause } => Some((since, progress, Some(cause))),
+            Phase::Queued { since, progress, lost, .. } => Some((since, progress, lost)),
+            Phase::Live { .. } | Phase::Stalled { .. } | Phase::Ended => None,
+        };
+        let Some((since, progress, lost)) = next.filter(|_| is_alone) else {
+            return self.unavailable(id, cause, now, effects);
+        };
+        self.challengers.clear();
+        self.starts = self.starts.saturating_sub(1);
+        self.phase = Phase::Queued { since, progress, lost, cause };
     }
 
     fn failed(&mut self, id: SourceId, cause: Cause, now: Monotonic, effects: &mut Vec<Effect>) {
@@ -408,7 +470,7 @@ impl Life {
                 }
             }
             Phase::Live { .. } | Phase::Stalled { .. } => self.back_off.grow(PATIENT, now),
-            Phase::Ended => {}
+            Phase::Queued { .. } | Phase::Ended => {}
         }
     }
 
@@ -468,8 +530,10 @@ impl Life {
     fn invariants_hold(&self) -> bool {
         let is_challenged = self.active().is_some_and(|active| self.why(active).is_some());
         let is_waiting = !matches!(self.phase, Phase::Starting { .. }) || !self.challengers.is_empty();
+        let is_in_line = !matches!(self.phase, Phase::Queued { .. }) || self.challengers.len() <= 1;
         !is_challenged
             && is_waiting
+            && is_in_line
             && self.challengers.len() <= MAX_CHALLENGERS
             && (self.phase != Phase::Ended || self.challengers.is_empty())
     }
@@ -478,6 +542,10 @@ impl Life {
 #[cfg(test)]
 #[path = "life_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "life_queue_tests.rs"]
+mod queue_tests;
 
 #[cfg(test)]
 #[path = "life_simulation.rs"]

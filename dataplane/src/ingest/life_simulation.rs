@@ -44,6 +44,10 @@ struct World {
     random: Random,
     now: u64,
     slots: u32,
+    /// Whoever finds no slot may wait for one.
+    growing: bool,
+    /// Since when it does.
+    queued: Option<u64>,
     taken: HashMap<SourceId, Fate>,
     begun: HashMap<SourceId, u64>,
     /// Slots freed, by source: each exactly once.
@@ -61,11 +65,14 @@ impl World {
         let mut effects = Vec::new();
         let life = Life::new(LIMITS, Self::time(0), &mut effects);
         let slots = u32::try_from(random.below(5)).unwrap();
+        let growing = random.one_in(2);
         let mut world = Self {
             life,
             random,
             now: 0,
             slots,
+            growing,
+            queued: None,
             taken: HashMap::new(),
             begun: HashMap::new(),
             freed: HashMap::new(),
@@ -96,13 +103,17 @@ impl World {
                     assert!(!self.begun.contains_key(&id), "{id:?} begun twice");
                     assert!(self.viewers > 0, "an engine asked for nobody");
                     if u32::try_from(self.taken.len()).unwrap() >= self.slots {
-                        self.on(Event::Unavailable(id, Cause::EnginesFull));
+                        let cause = Cause::EnginesFull;
+                        let answer = if self.growing { Event::NoSlot } else { Event::Unavailable };
+                        self.on(answer(id, cause));
                         continue;
                     }
                     let fate = self.fate();
                     self.begun.insert(id, self.now);
                     self.taken.insert(id, fate);
                     assert!(self.taken.len() <= 3, "more than two beside the active one");
+                    self.on(Event::Slot(id));
+                    assert!(!self.is_queued(), "queued with a slot");
                 }
                 Effect::Promote(id) => {
                     assert!(self.taken.contains_key(&id), "{id:?} is not held");
@@ -128,6 +139,30 @@ impl World {
                 assert!(self.taken.contains_key(&active), "{active:?} writes without a slot");
                 assert_eq!(self.active, Some(active));
             }
+        }
+    }
+
+    fn is_queued(&self) -> bool {
+        self.life.state() == Some(StreamState::Queued)
+    }
+
+    /// The queue calls, as it does when something changes and now and then.
+    fn call(&mut self) {
+        if self.is_queued() {
+            assert!(self.taken.is_empty(), "queued with a slot: {:?}", self.taken);
+            let since = *self.queued.get_or_insert(self.now);
+            // The longest budget, and a step's jump.
+            assert!(self.now - since <= 90_000 + 21_000, "queued for ever");
+            let may_ask = self.slots > 0 || !self.growing;
+            if may_ask || self.random.one_in(3) {
+                self.on(Event::Called);
+                assert_eq!(self.is_queued(), !may_ask, "in the queue for nothing, or out of it");
+            }
+        } else if self.random.one_in(10) {
+            self.on(Event::Called);
+        }
+        if !self.is_queued() {
+            self.queued = None;
         }
     }
 
@@ -162,7 +197,10 @@ impl World {
             self.viewers = u32::try_from(self.random.below(3)).unwrap();
         }
         if self.random.one_in(60) {
-            self.slots = u32::try_from(self.random.below(5)).unwrap().max(1);
+            self.slots = u32::try_from(self.random.below(5)).unwrap();
+        }
+        if self.random.one_in(60) {
+            self.growing = !self.growing;
         }
         self.on(if self.viewers > 0 { Event::Watched } else { Event::Unwatched });
         let guard = self.random.one_in(2);
@@ -186,6 +224,7 @@ impl World {
                 self.on(Event::Failed(late, Cause::EngineReset));
             }
         }
+        self.call();
         self.on(Event::Tick);
     }
 

@@ -12,7 +12,7 @@ pub(super) const LIMITS: Limits = Limits {
 };
 
 /// What a script came to: the state after it, and all effects in order.
-fn run(script: &[(u64, Event)]) -> (Option<StreamState>, Vec<Effect>) {
+pub(super) fn run(script: &[(u64, Event)]) -> (Option<StreamState>, Vec<Effect>) {
     let at = |s| Monotonic(Duration::from_secs(1_000 + s));
     let mut effects = Vec::new();
     let mut life = Life::new(LIMITS, at(0), &mut effects);
@@ -22,12 +22,12 @@ fn run(script: &[(u64, Event)]) -> (Option<StreamState>, Vec<Effect>) {
     (life.state(), effects)
 }
 
-fn s(n: u32) -> SourceId {
+pub(super) fn s(n: u32) -> SourceId {
     SourceId(n)
 }
 
-const BROKEN: Cause = Cause::EngineReset;
-const ABSENT: Cause = Cause::ContentUnavailable;
+pub(super) const BROKEN: Cause = Cause::EngineReset;
+pub(super) const ABSENT: Cause = Cause::ContentUnavailable;
 
 use Effect::{End, LetGo, Promote, Start, Stop};
 use Event::{
@@ -35,9 +35,9 @@ use Event::{
     Unwatched, Watched,
 };
 
-type Row = (&'static str, Vec<(u64, Event)>, Option<StreamState>, Vec<Effect>);
+pub(super) type Row = (&'static str, Vec<(u64, Event)>, Option<StreamState>, Vec<Effect>);
 
-fn check(rows: Vec<Row>) {
+pub(super) fn check(rows: Vec<Row>) {
     for (name, script, state, effects) in rows {
         let first = Start(s(0), Why::Needed);
         let expected: Vec<_> = [first].into_iter().chain(effects).collect();

@@ -16,6 +16,7 @@ mod life;
 mod memory;
 pub(crate) mod pace;
 mod polling;
+pub(crate) mod queue;
 mod reader;
 mod session;
 mod source;

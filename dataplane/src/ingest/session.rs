@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use millrace_boundary::{Cause, EngineId, Monotonic, NotPicked, StreamState};
+use millrace_boundary::{Cause, EngineId, EngineTable, Monotonic, NotPicked, StreamState};
 use static_assertions::assert_not_impl_any;
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
     lease::Lease,
     life::{Life, Limits},
     polling::Finding,
+    queue::Ticket,
     source::Source,
     timeline::Timeline,
 };
@@ -56,6 +57,11 @@ pub(crate) struct Session {
     pub(super) refused: RefCell<Option<String>>,
     /// Why the last source ended, in words.
     pub(super) last: RefCell<String>,
+    /// Since when it waits for a slot.
+    pub(super) queued: Cell<Option<Monotonic>>,
+    /// Its place in the order of those that do; a start keeps it over all engines
+    /// that it tries.
+    pub(super) ticket: Cell<Option<Ticket>>,
     /// Its end has been counted and told.
     pub(super) told: Cell<bool>,
     _permit: Permit,
@@ -95,6 +101,8 @@ impl Session {
             swapped: Cell::new(false),
             refused: RefCell::default(),
             last: RefCell::default(),
+            queued: Cell::new(None),
+            ticket: Cell::new(None),
             told: Cell::new(false),
             _permit: permit,
         });
@@ -130,14 +138,53 @@ impl Session {
             return;
         }
         self.look_at_chain(context, now);
+        self.look_at_viewers(context, now);
         let viewers = self.stream.viewers();
-        let watched = if viewers > 0 { Event::Watched } else { Event::Unwatched };
-        self.apply(context, watched, now);
         let standby = context.config.stream.standby_viewers;
         self.apply(context, Event::Guard(standby > 0 && viewers > standby), now);
         self.look_at_engine(context, now);
         self.assess(context, now);
         self.apply(context, Event::Tick, now);
+    }
+
+    fn look_at_viewers(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
+        let watched = if self.stream.viewers() > 0 { Event::Watched } else { Event::Unwatched };
+        self.apply(context, watched, now);
+    }
+
+    /// Its turn among those that wait for a slot: asks for one if somebody still
+    /// waits for it.
+    pub(super) fn called(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
+        // One that was merged is closed at its next tick.
+        if !self.told.get() && self.stream.ended().is_none() {
+            self.look_at_viewers(context, now);
+            self.apply(context, Event::Called, now);
+        }
+    }
+
+    /// Whether it waits for a slot.
+    pub(super) fn is_queued(&self) -> bool {
+        self.queued.get().is_some()
+    }
+
+    /// Stands in the queue for as long as its life says so.
+    fn stand_in_queue(self: &Rc<Self>, context: &Context, now: Monotonic) {
+        match (self.state() == Some(StreamState::Queued), self.is_queued()) {
+            (true, false) => {
+                self.queued.set(Some(now));
+                self.timeline.borrow_mut().note(context, "queued", None, &self.last.borrow());
+                let ticket = self.ticket.get().filter(|_| !self.has_played());
+                self.ticket.set(Some(context.queue.join(context, self, ticket)));
+            }
+            (false, true) => {
+                self.queued.set(None);
+                context.queue.leave(context, self);
+                if self.state() != Some(StreamState::Starting) {
+                    self.ticket.set(None);
+                }
+            }
+            (true, true) | (false, false) => {}
+        }
     }
 
     /// Ends it because the server ends.
@@ -340,7 +387,7 @@ impl Session {
         while let Some(effect) = effects.pop_front() {
             tracing::debug!(shard = %context.id, session = %self.stream.session(), ?effect, "effect");
             let event = match effect {
-                Effect::Start(id, why) => self.begin_source(context, id, why),
+                Effect::Start(id, why) => self.begin_source(context, id, why, now),
                 Effect::Promote(id) => self.promote(context, id, now),
                 Effect::Stop(id) => {
                     self.stop_source(context, id);
@@ -358,15 +405,35 @@ impl Session {
                 effects.extend(more);
             }
         }
+        self.stand_in_queue(context, now);
     }
 
     /// Picks an engine and begins a source with it.
-    fn begin_source(self: &Rc<Self>, context: &Rc<Context>, id: SourceId, why: Why) -> Option<Event> {
+    fn begin_source(
+        self: &Rc<Self>,
+        context: &Rc<Context>,
+        id: SourceId,
+        why: Why,
+        now: Monotonic,
+    ) -> Option<Event> {
         let table = context.table();
         let in_use: Vec<_> = self.sources.borrow().iter().map(|s| s.engine).collect();
         let mut avoid = self.tried.borrow().clone();
         avoid.extend(&in_use);
         let has_chain = self.chain.borrow().is_some();
+        // Whoever came earlier is served before a start that has just come or may be
+        // quicker with another engine; a stream that plays, or did, before all.
+        let is_late = match why {
+            Why::Needed => !has_chain && !self.is_queued(),
+            Why::Hedge => !has_chain,
+            Why::Standby => true,
+            Why::Migration => false,
+        };
+        if is_late && table.growing && context.totals.tickets.anybody() {
+            let reason = if table.has_ready() { NotPicked::Full } else { NotPicked::NoEngine };
+            let cause = not_picked(reason).cause;
+            return Some(self.no_slot(&table, id, Failure::new(cause, "others wait for a slot already")));
+        }
         let is_beside = has_chain && matches!(why, Why::Hedge | Why::Standby);
         let permit = match is_beside {
             true => match context.totals.hedge(table.free_slots().div_ceil(2)) {
@@ -382,21 +449,28 @@ impl Session {
         };
         match picked {
             Ok((entry, slot)) => {
+                if let Some(since) = self.queued.get() {
+                    let waited = format!("after {:.3} s", now.since(since).as_secs_f64());
+                    self.timeline.borrow_mut().note(context, "slot", Some(entry.id), &waited);
+                }
                 self.tried.borrow_mut().push(entry.id);
                 let lease = Lease::new(context, entry.id, entry.address, slot);
                 self.timeline.borrow_mut().note(context, why.as_str(), Some(entry.id), &entry.name);
                 let source = Source::begin(self, context, id, lease, permit);
                 self.sources.borrow_mut().push(source);
-                None
+                Some(Event::Slot(id))
             }
-            Err(reason) => {
-                let Failure { cause, detail } = not_picked(reason);
-                if self.last.borrow().is_empty() {
-                    self.last.replace(detail);
-                }
-                Some(Event::Unavailable(id, cause))
-            }
+            Err(reason) => Some(self.no_slot(&table, id, not_picked(reason))),
         }
+    }
+
+    fn no_slot(&self, table: &EngineTable, id: SourceId, failure: Failure) -> Event {
+        let Failure { cause, detail } = failure;
+        // What an engine has said tells more.
+        if self.tried.borrow().is_empty() || self.last.borrow().is_empty() {
+            self.last.replace(detail);
+        }
+        if table.growing { Event::NoSlot(id, cause) } else { Event::Unavailable(id, cause) }
     }
 
     fn stop_source(&self, context: &Context, id: SourceId) {
