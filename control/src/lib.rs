@@ -3,8 +3,8 @@
 //! In reading order: `turn` is the loop; `fleet` says which engines there are,
 //! `engine` is the life of one and `engines` the table made of all lives;
 //! `shards` is what goes to shards and what they told, `orders` what they are
-//! asked once, `sessions` what they tell of streams; `connection` and `api`
-//! answer people and tools.
+//! asked once, `sessions` what they tell of streams; `template` is what an
+//! engine's container runs; `connection` and `api` answer people and tools.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -20,6 +20,7 @@ mod random;
 mod sessions;
 mod shards;
 mod state;
+mod template;
 mod turn;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
