@@ -2,9 +2,12 @@
 //!
 //! In reading order: `turn` is the loop; `fleet` says which engines there are,
 //! `engine` is the life of one and `engines` the table made of all lives;
-//! `shards` is what goes to shards and what they told, `orders` what they are
-//! asked once, `sessions` what they tell of streams; `statistics` is what
-//! engines cost their host; `connection` and `api` answer people and tools.
+//! `unit` is the life of a container that Millrace runs itself, `units` all of
+//! them, `autoscale` how many there shall be, `template` what they run, and
+//! `journal` what has happened to them; `shards` is what goes to shards and what
+//! they told, `orders` what they are asked once, `sessions` what they tell of
+//! streams; `statistics` is what engines cost their host; `connection` and `api`
+//! answer people and tools.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -22,6 +25,7 @@ mod sessions;
 mod shards;
 mod state;
 mod statistics;
+mod template;
 mod turn;
 mod unit;
 
