@@ -55,6 +55,12 @@ fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
+/// Whether its scenario lets an engine's port be open from the start.
+fn opens_at_once(engine: &Engine) -> bool {
+    let behaviour = engine.behaviour();
+    behaviour.accept != Accept::Refuse && !matches!(behaviour.fate, Fate::BootNever | Fate::BootSlow { .. })
+}
+
 fn accept_on(engine: &Arc<Engine>, listener: TcpListener) -> JoinHandle<()> {
     tokio::spawn(accept(Arc::clone(engine), listener))
 }
@@ -67,12 +73,15 @@ impl Fleet {
     ) -> Result<Arc<Self>, EmulatorError> {
         let mut ports = Vec::new();
         for (engine, &address) in engines.iter().zip(addresses) {
-            let listener = bound(address)
-                .and_then(|socket| socket.listen(BACKLOG))
-                .map_err(|source| EmulatorError::Bind { address, source })?;
-            let address = listener.local_addr().map_err(|source| EmulatorError::Bind { address, source })?;
-            engine.state().address = address;
-            let door = Door::Listening(accept_on(engine, listener));
+            let failed = |source| EmulatorError::Bind { address, source };
+            let socket = bound(address).map_err(failed)?;
+            engine.state().address = socket.local_addr().map_err(failed)?;
+            // A port that is not to be open yet never was, not even for a moment.
+            let door = if opens_at_once(engine) {
+                Door::Listening(accept_on(engine, socket.listen(BACKLOG).map_err(failed)?))
+            } else {
+                Door::Reserved(socket)
+            };
             ports.push(Mutex::new(Port { door, drive: None, boot: None }));
         }
         Ok(Arc::new(Self { engines, ports, chaos: Mutex::default() }))
