@@ -119,7 +119,7 @@ fn curl(args: &[String]) -> Outcome {
 
 #[test]
 fn an_engine_is_reached_in_each_kind_of_network_and_two_daemons_know_nothing_of_each_other() {
-    let (Some(docker), Some(other)) = (daemon(), daemon()) else { return };
+    let (Some(mut docker), Some(other)) = (daemon(), daemon()) else { return };
     let networks = [docker.network("engines"), other.network("engines")];
     assert_ne!(networks[0], networks[1]);
     let (published, again) = (free_port(), free_port());
@@ -142,6 +142,15 @@ fn an_engine_is_reached_in_each_kind_of_network_and_two_daemons_know_nothing_of_
     assert_eq!(names(&other), ["published"]);
     drop(other);
     assert!(plays(local(published)) && !plays(local(again)));
+
+    // What the daemon publishes on the loopback goes through a process that ends
+    // with it; whoever is reached in another way does not notice.
+    let others = [(docker.address("published", "engines"), 6878).into(), local(host)];
+    docker.stop();
+    assert!(others.into_iter().all(plays) && !plays(local(published)));
+    assert!(docker.start());
+    wait_plays(local(published));
+    assert!(others.into_iter().all(plays));
 }
 
 /// What a daemon has on this machine.

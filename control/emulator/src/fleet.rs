@@ -55,12 +55,6 @@ fn bound(address: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Whether its scenario lets an engine's port be open from the start.
-fn opens_at_once(engine: &Engine) -> bool {
-    let behaviour = engine.behaviour();
-    behaviour.accept != Accept::Refuse && !matches!(behaviour.fate, Fate::BootNever | Fate::BootSlow { .. })
-}
-
 fn accept_on(engine: &Arc<Engine>, listener: TcpListener) -> JoinHandle<()> {
     tokio::spawn(accept(Arc::clone(engine), listener))
 }
@@ -77,7 +71,10 @@ impl Fleet {
             let socket = bound(address).map_err(failed)?;
             engine.state().address = socket.local_addr().map_err(failed)?;
             // A port that is not to be open yet never was, not even for a moment.
-            let door = if opens_at_once(engine) {
+            let behaviour = engine.behaviour();
+            let is_up = !matches!(behaviour.fate, Fate::BootNever | Fate::BootSlow { .. });
+            engine.life.send_modify(|l| l.alive = is_up);
+            let door = if is_up && behaviour.accept != Accept::Refuse {
                 Door::Listening(accept_on(engine, socket.listen(BACKLOG).map_err(failed)?))
             } else {
                 Door::Reserved(socket)
