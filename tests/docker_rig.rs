@@ -67,10 +67,8 @@ fn a_container_outlives_whatever_befalls_its_daemon() {
     timed("import of the image", || docker.make_image());
     println!("storage {}, control groups {}", docker.storage(), docker.cgroup_version());
     let begun = SystemTime::now();
-    let (port, address) = {
-        let port = free_port();
-        (port, local(port))
-    };
+    let port = free_port();
+    let address = local(port);
     timed("docker run", || docker.run_engine("first", port, &["--label", "a=b,c=d"], &[]));
     wait_plays(address);
     let (process, daemon) = (pid(&docker, "first"), docker.pid().unwrap());
