@@ -4,12 +4,21 @@ use std::{
     ffi::OsString,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
-use crate::{Content, ContentId, Emulator, EmulatorConfig, Profile, Scenario, Timing};
+use crate::{
+    Burden, Content, ContentId, Emulator, EmulatorConfig, Process, Profile, Scenario, Timing,
+    scenario::read_time,
+};
 
 /// Plays AceStream engines: their HTTP interface, their timing and their faults.
 #[derive(Debug, Parser)]
@@ -42,8 +51,29 @@ struct Arguments {
     #[arg(long, default_value = "clip", value_parser = content)]
     content: Content,
     /// How all engines behave, for example stall(10s).
-    #[arg(long)]
+    #[arg(long, env = "EMULATOR_SCENARIO")]
     scenario: Option<Scenario>,
+    /// Ends by itself after this time, for example 20s or 1500ms.
+    #[arg(long, value_parser = time, env = "EMULATOR_END_AFTER")]
+    end_after: Option<Duration>,
+    /// The status with which it does.
+    #[arg(long, default_value_t = 1, env = "EMULATOR_END_STATUS")]
+    end_status: u8,
+    /// Takes this much memory each second, in bytes, until there is no more.
+    #[arg(long, default_value_t = 0, env = "EMULATOR_LEAK")]
+    leak: u64,
+    /// Threads that compute without end.
+    #[arg(long, default_value_t = 0, env = "EMULATOR_BURN")]
+    burn: u32,
+    /// Threads that sleep.
+    #[arg(long, default_value_t = 0, env = "EMULATOR_THREADS")]
+    threads: u32,
+    /// Writes this many bytes into the cache directory, or as many as it takes.
+    #[arg(long, default_value_t = 0, env = "EMULATOR_FILL")]
+    fill: u64,
+    /// What is written to disk goes there.
+    #[arg(long, default_value = "/tmp")]
+    cache_dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,6 +91,11 @@ enum Command {
     },
     /// Lists the scenarios and their parameters.
     Scenarios,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let millis = read_time(text).ok_or_else(|| "a time is 20s or 1500ms".to_owned())?;
+    Ok(Duration::from_millis(millis.into()))
 }
 
 fn content(text: &str) -> Result<Content, String> {
@@ -118,6 +153,9 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         }
         None => {}
     }
+    // Before anybody can know that we run: process 1 does not hear what it does not listen for.
+    let mut signals = Signals::new()?;
+    let process = Process::new(arguments.cache_dir);
     let emulator = Emulator::start(EmulatorConfig {
         engines: arguments.engines,
         address: arguments.address,
@@ -127,32 +165,69 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         timing: if arguments.fast { Timing::fast() } else { Timing::real() },
         seed: arguments.seed,
         content: arguments.content,
+        scenario: arguments.scenario,
+        process: Some(process.clone()),
     })?;
     for (engine, address) in emulator.addresses().iter().enumerate() {
-        if let Some(scenario) = arguments.scenario {
-            emulator.set_engine_scenario(engine, scenario);
-        }
-        writeln!(out, "engine {engine} http://{address}")?;
+        tell(&format!("engine {engine} http://{address}"));
     }
     if let Some(address) = emulator.control_address() {
-        writeln!(out, "control http://{address}")?;
+        tell(&format!("control http://{address}"));
     }
-    out.flush()?;
-    wait_for_signal()?;
+    let (version, seed) = (arguments.profile.version(), arguments.seed);
+    process.say(&format!("{} of version {version}, seed {seed}", arguments.engines));
+    if let Some(scenario) = arguments.scenario {
+        process.say(&format!("scenario {scenario}"));
+    }
+    let burden = Burden {
+        leak: arguments.leak,
+        burn: arguments.burn,
+        threads: arguments.threads,
+        fill: arguments.fill,
+    };
+    if burden != Burden::default() {
+        process.bear(burden);
+    }
+    if let Some(after) = arguments.end_after {
+        process.end(after, arguments.end_status.into());
+    }
+    let signal = signals.wait();
+    process.say(&format!("{signal}, so it ends"));
     emulator.terminate_all();
+    process.flush();
     Ok(())
 }
 
-fn wait_for_signal() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async {
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        Ok(())
-    })
+/// A line on standard output. Whether anybody reads it is not our concern.
+fn tell(line: &str) {
+    let mut out = io::stdout();
+    writeln!(out, "{line}").and_then(|()| out.flush()).ok();
+}
+
+/// The signals to end.
+struct Signals {
+    runtime: Runtime,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let (interrupt, terminate) = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        };
+        Ok(Self { runtime, interrupt, terminate })
+    }
+
+    /// Waits for one; its name.
+    fn wait(&mut self) -> &'static str {
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = self.interrupt.recv() => "SIGINT",
+                _ = self.terminate.recv() => "SIGTERM",
+            }
+        })
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Content, DefaultContent};
+use crate::{Content, DefaultContent, Process, Scenario};
 
 /// Which engine's session rules are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,6 +170,10 @@ pub struct EmulatorConfig {
     pub seed: u64,
     /// What content ids without a code play.
     pub content: DefaultContent,
+    /// How all engines behave from the first moment on.
+    pub scenario: Option<Scenario>,
+    /// The process, where the control API may order things of it.
+    pub process: Option<Process>,
 }
 
 impl Default for EmulatorConfig {
@@ -184,6 +188,8 @@ impl Default for EmulatorConfig {
             timing: Timing::real(),
             seed: 1,
             content: Content::Clip,
+            scenario: None,
+            process: None,
         }
     }
 }

@@ -88,12 +88,15 @@ impl Emulator {
         let engines: Vec<_> = (0..usize::from(config.engines))
             .map(|i| Arc::new(Engine::new(i, config.profile, config.timing, config.content, config.seed)))
             .collect();
+        if let Some(scenario) = config.scenario {
+            engines.iter().for_each(|engine| engine.set_scenario(None, scenario));
+        }
         let (commands, inbox) = unbounded_channel();
         let (ready, started) = mpsc::sync_channel(1);
         let all = engines.clone();
         let thread = std::thread::Builder::new()
             .name("engine-emulator".to_owned())
-            .spawn(move || run(all, &addresses, config.control, inbox, &ready))
+            .spawn(move || run(all, &addresses, config, inbox, &ready))
             .map_err(EmulatorError::Thread)?;
         // A thread that ends without a word has panicked.
         let gone = || EmulatorError::Thread(io::ErrorKind::BrokenPipe.into());
@@ -254,7 +257,7 @@ type Started = Result<Option<SocketAddr>, EmulatorError>;
 fn run(
     engines: Vec<Arc<Engine>>,
     addresses: &[SocketAddr],
-    control: Option<SocketAddr>,
+    config: EmulatorConfig,
     mut inbox: UnboundedReceiver<Command>,
     ready: &mpsc::SyncSender<Started>,
 ) {
@@ -268,8 +271,8 @@ fn run(
     runtime.block_on(async {
         let opened = async {
             let fleet = Fleet::open(engines, addresses)?;
-            let control = match control {
-                Some(address) => Some(control::open(Arc::clone(&fleet), address).await?),
+            let control = match config.control {
+                Some(address) => Some(control::open(Arc::clone(&fleet), config.process, address).await?),
                 None => None,
             };
             Ok((fleet, control))
@@ -284,6 +287,11 @@ fn run(
                 return;
             }
         };
+        if config.scenario.is_some() {
+            for engine in 0..fleet.engines.len() {
+                fleet.adopt(engine).await;
+            }
+        }
         while let Some(command) = inbox.recv().await {
             match command.what {
                 What::Kill => fleet.kill(command.engine, SIGKILL).await,

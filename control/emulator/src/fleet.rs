@@ -67,12 +67,18 @@ impl Fleet {
     ) -> Result<Arc<Self>, EmulatorError> {
         let mut ports = Vec::new();
         for (engine, &address) in engines.iter().zip(addresses) {
-            let listener = bound(address)
-                .and_then(|socket| socket.listen(BACKLOG))
-                .map_err(|source| EmulatorError::Bind { address, source })?;
-            let address = listener.local_addr().map_err(|source| EmulatorError::Bind { address, source })?;
-            engine.state().address = address;
-            let door = Door::Listening(accept_on(engine, listener));
+            let failed = |source| EmulatorError::Bind { address, source };
+            let socket = bound(address).map_err(failed)?;
+            engine.state().address = socket.local_addr().map_err(failed)?;
+            // A port that is not to be open yet never was, not even for a moment.
+            let behaviour = engine.behaviour();
+            let is_up = !matches!(behaviour.fate, Fate::BootNever | Fate::BootSlow { .. });
+            engine.life.send_modify(|l| l.alive = is_up);
+            let door = if is_up && behaviour.accept != Accept::Refuse {
+                Door::Listening(accept_on(engine, socket.listen(BACKLOG).map_err(failed)?))
+            } else {
+                Door::Reserved(socket)
+            };
             ports.push(Mutex::new(Port { door, drive: None, boot: None }));
         }
         Ok(Arc::new(Self { engines, ports, chaos: Mutex::default() }))

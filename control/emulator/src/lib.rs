@@ -11,7 +11,9 @@
 //! choice only. So a new scenario is a row, and at most a new choice.
 //!
 //! What befalls an engine as a whole, its [`Fate`], begins when it is set for the
-//! engine. [`Chaos`] sets scenarios by a plan, for runs of days.
+//! engine. [`Chaos`] sets scenarios by a plan, for runs of days. All of that takes
+//! place within the emulator; what is done to a [`Process`] of its own is real: it
+//! ends, and a [`Burden`] takes memory, CPU, threads and disk.
 //!
 //! What is played is a pure function of infohash and time, equal on every
 //! engine, and comes in two kinds ([`Content`]): a real programme for players
@@ -46,6 +48,7 @@ mod life;
 mod memory;
 mod play;
 mod player;
+mod process;
 mod pump;
 mod ready;
 mod rng;
@@ -72,6 +75,7 @@ pub use counters::{ContentCounters, Counters, Misuse, PathKind, PlayerCounters};
 pub use damage::{Damage, Every, Loss, Timeline};
 pub use delivery::{At, Cut, Delivery, End, Gaps, Leap, Pace};
 pub use emulator::{Emulator, EmulatorError};
+pub use process::{Burden, Process};
 pub use scenario::{Scenario, ScenarioError};
 pub use signed::Edit;
 pub use source::{Content, DefaultContent, broadcast_of};

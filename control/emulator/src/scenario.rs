@@ -288,7 +288,8 @@ impl Parameter {
     }
 }
 
-fn read_time(text: &str) -> Option<u32> {
+/// Milliseconds of `45s` or `4600ms`.
+pub(crate) fn read_time(text: &str) -> Option<u32> {
     match text.strip_suffix("ms") {
         Some(millis) => millis.parse().ok(),
         None => text.strip_suffix('s')?.parse::<u32>().ok()?.checked_mul(1000),
