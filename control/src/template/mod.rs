@@ -4,12 +4,13 @@
 //! write it; `validate` says what is wrong with one, `options` which options an
 //! engine has and `image` what a reference to an image looks like; `render`
 //! makes it ready for an architecture, with `placeholder`s where ports go;
-//! `store` holds all templates, and `exchange` reads and writes them as JSON,
-//! also those of the system that Millrace replaces.
+//! `store` holds all templates, `exchange` reads and writes them as JSON, also
+//! those of the system that Millrace replaces, and `file` keeps them.
 #![expect(unused_imports, reason = "wired with the units")]
 #![cfg_attr(not(test), expect(dead_code, reason = "wired with the units"))]
 
 mod exchange;
+mod file;
 mod image;
 mod options;
 mod placeholder;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use {
     exchange::ImportReport,
+    file::write_atomically,
     placeholder::{PortsFor, fill},
     render::{Rendered, Wants},
     store::{Kind, Saved, StoreError, Templates},
