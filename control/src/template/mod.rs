@@ -3,14 +3,19 @@
 //! In reading order: a [`Template`] is one way to run an engine, as people
 //! write it; `validate` says what is wrong with one, `options` which options an
 //! engine has and `image` what a reference to an image looks like; `render`
-//! makes it ready for an architecture, with `placeholder`s where ports go.
+//! makes it ready for an architecture, with `placeholder`s where ports go;
+//! `store` holds all templates, `exchange` reads and writes them as JSON, also
+//! those of the system that Millrace replaces, and `file` keeps them.
 #![expect(unused_imports, reason = "wired with the units")]
 #![cfg_attr(not(test), expect(dead_code, reason = "wired with the units"))]
 
+mod exchange;
+mod file;
 mod image;
 mod options;
 mod placeholder;
 mod render;
+mod store;
 mod validate;
 
 use std::{collections::BTreeMap, fmt};
@@ -18,8 +23,11 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use {
+    exchange::ImportReport,
+    file::write_atomically,
     placeholder::{PortsFor, fill},
     render::{Rendered, Wants},
+    store::{Kind, Saved, StoreError, Templates},
 };
 
 /// What stands for a secret wherever it is shown.
@@ -168,6 +176,24 @@ impl Template {
             }
         }
         shown
+    }
+
+    /// Takes the secrets that are only hinted at by `***` from `known`, the
+    /// template that this one replaces. Those that it has not stay, and are
+    /// refused by `validate`.
+    fn reveal(&mut self, known: Option<&Self>) {
+        for (name, value) in &mut self.parameters {
+            let old = known.and_then(|known| known.parameters.get(name));
+            if let Some(old) = old.filter(|_| is_secret_option(name) && is_hidden(value)) {
+                *value = old.clone();
+            }
+        }
+        for (name, value) in &mut self.environment {
+            let old = known.and_then(|known| known.environment.get(name));
+            if let Some(old) = old.filter(|old| is_secret_variable(name, old) && value == HIDDEN) {
+                value.clone_from(old);
+            }
+        }
     }
 }
 
