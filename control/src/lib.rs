@@ -2,12 +2,14 @@
 //!
 //! In reading order: `turn` is the loop; `fleet` says which engines there are,
 //! `engine` is the life of one and `engines` the table made of all lives;
+//! `autoscale` says how many there shall be;
 //! `shards` is what goes to shards and what they told, `orders` what they are
 //! asked once, `sessions` what they tell of streams; `connection` and `api`
 //! answer people and tools.
 #![forbid(unsafe_code)]
 
 mod api;
+mod autoscale;
 mod connection;
 mod engine;
 mod engines;
