@@ -29,7 +29,15 @@ mod shrink;
 mod view;
 
 #[cfg(test)]
+mod referee;
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod rules;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod world;
 
 use millrace_boundary::Monotonic;
 
