@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod autoscale;
 mod connection;
 mod engine;
 mod engines;
