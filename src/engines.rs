@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use millrace_control::{ENGINE_LABEL, FleetConfig, look_at_docker};
+use millrace_control::{DockerUri, ENGINE_LABEL, FleetConfig, look_at_docker};
 
-use crate::config::{DockerHost, EngineUrl, Engines};
+use crate::config::{DockerHost, EngineUrl, Settings};
 
 /// The emulated fleet when nobody names an engine.
 pub(crate) const FALLBACK: u16 = 2;
@@ -55,7 +55,8 @@ pub(crate) struct Chosen {
 ///
 /// # Errors
 /// When a name does not resolve, or two are the same engine.
-pub(crate) fn choose(engines: &Engines) -> Result<Chosen, EnginesError> {
+pub(crate) fn choose(settings: &Settings) -> Result<Chosen, EnginesError> {
+    let engines = &settings.engines;
     let asked_for = |fleet, kind| Chosen { fleet, kind, why: None };
     if !engines.urls.is_empty() {
         return Ok(asked_for(FleetConfig::Fixed(addresses(&engines.urls)?), "named"));
@@ -65,19 +66,33 @@ pub(crate) fn choose(engines: &Engines) -> Result<Chosen, EnginesError> {
         return Ok(asked_for(FleetConfig::Emulated(count), "emulated"));
     }
     if let Some(uri) = &engines.docker {
-        return Ok(asked_for(FleetConfig::Docker(uri.clone()), "labelled"));
+        return Ok(asked_for(docker(settings, uri), kind(settings)));
     }
-    Ok(fallback(&engines.docker_host))
+    Ok(fallback(settings))
 }
 
-/// Docker if it runs engines, else the emulated ones.
-fn fallback(docker_host: &DockerHost) -> Chosen {
-    let nothing = match docker_host {
+fn docker(settings: &Settings, uri: &DockerUri) -> FleetConfig {
+    let data_dir = settings.server.data_dir.as_deref();
+    FleetConfig::Docker(Box::new(settings.fleet.at(uri.clone(), data_dir)))
+}
+
+fn kind(settings: &Settings) -> &'static str {
+    if settings.fleet.makes_engines() { "managed" } else { "labelled" }
+}
+
+/// Docker if it answers, and may be used to make engines or runs some; else the
+/// emulated ones.
+fn fallback(settings: &Settings) -> Chosen {
+    let nothing = match &settings.engines.docker_host {
         DockerHost::Unsupported(uri) => format!("DOCKER_HOST={uri} is not supported"),
         DockerHost::At(uri) => match look_at_docker(uri, LOOK_LIMIT) {
-            Ok(look) if look.engines + look.unusable.len() > 0 => {
-                let why = format!("no engine is named, so those that run in Docker at {uri} are used");
-                return Chosen { fleet: FleetConfig::Docker(uri.clone()), kind: "labelled", why: Some(why) };
+            Ok(look) if settings.fleet.makes_engines() || look.engines + look.unusable.len() > 0 => {
+                let why = if settings.fleet.makes_engines() {
+                    format!("no engine is named, so they are run in Docker at {uri}")
+                } else {
+                    format!("no engine is named, so those that run in Docker at {uri} are used")
+                };
+                return Chosen { fleet: docker(settings, uri), kind: kind(settings), why: Some(why) };
             }
             Ok(_) => format!("no container of {uri} has the label {ENGINE_LABEL}=true"),
             Err(error) => format!("Docker at {uri}: {error}"),

@@ -57,13 +57,18 @@ pub(crate) fn serve(config: &Config) -> Result<ExitCode> {
     let settings = &config.settings;
     tell_predecessor(config);
     let cores = affinity::choose(&settings.server.cpus)?;
-    let engines::Chosen { fleet, kind, why } = engines::choose(&settings.engines)?;
+    let engines::Chosen { fleet, kind, why } = engines::choose(settings)?;
     raise_limits();
 
     claim(settings.server.listen)?;
 
     let ending = Arc::new(AtomicBool::new(false));
-    let shutdown = end_on_signals(Arc::clone(&ending))?;
+    // Containers that are not to outlive the server take longer.
+    let end_limit = match &fleet {
+        FleetConfig::Docker(fleet) if !fleet.keep_engines => END_LIMIT + millrace_control::DISMISS_LIMIT,
+        FleetConfig::Docker(_) | FleetConfig::Fixed(_) | FleetConfig::Emulated(_) => END_LIMIT,
+    };
+    let shutdown = end_on_signals(Arc::clone(&ending), end_limit)?;
 
     let bell = Doorbell::new().context("cannot make the control thread's doorbell")?;
     let (to_control, inbox) = mailbox::<FromShard>(CONTROL_QUEUE, &bell);
@@ -209,10 +214,10 @@ fn start_shards(seeds: Vec<ShardSeed>, cores: &[u16], ending: &Arc<AtomicBool>) 
     Ok(driver)
 }
 
-/// The first SIGTERM or SIGINT begins the end, which then has [`END_LIMIT`];
+/// The first SIGTERM or SIGINT begins the end, which then has `end_limit`;
 /// a second one ends at once. A thread of its own, so that nothing that hangs
 /// can hold it up.
-fn end_on_signals(ending: Arc<AtomicBool>) -> Result<oneshot::Receiver<()>> {
+fn end_on_signals(ending: Arc<AtomicBool>, end_limit: Duration) -> Result<oneshot::Receiver<()>> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot wait for signals")?;
     let (begin, shutdown) = oneshot::channel();
     let wait = move || {
@@ -222,9 +227,9 @@ fn end_on_signals(ending: Arc<AtomicBool>) -> Result<oneshot::Receiver<()>> {
         tracing::info!("ending: no new viewers, the rest is drained");
         notify(&[NotifyState::Stopping]);
         begin.send(()).ok();
-        let limit = thread::Builder::new().name("end-limit".into()).spawn(|| {
-            thread::sleep(END_LIMIT);
-            tracing::error!(limit = ?END_LIMIT, "the drain took too long and was cut off");
+        let limit = thread::Builder::new().name("end-limit".into()).spawn(move || {
+            thread::sleep(end_limit);
+            tracing::error!(limit = ?end_limit, "the drain took too long and was cut off");
             std::process::exit(1);
         });
         let again = signals.next();

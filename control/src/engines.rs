@@ -38,6 +38,7 @@ pub(crate) struct Engine {
     pub(crate) crowding: Crowding,
     /// Its slots; every table points at the same ones.
     pub(crate) slots: Arc<Slots>,
+    sessions: u64,
     admission: Admission,
     next_probe: Monotonic,
     probing: bool,
@@ -46,6 +47,16 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// Who for the fleet: a container's id.
+    pub(crate) fn identity(&self) -> &Arc<str> {
+        &self.identity
+    }
+
+    /// Streams that it has played since it was found.
+    pub(crate) fn sessions(&self) -> u64 {
+        self.sessions
+    }
+
     fn is_paused(&self) -> bool {
         self.life.state() == EngineState::Paused
     }
@@ -159,6 +170,7 @@ impl Engines {
                 life: Life::new(now),
                 crowding: Crowding::default(),
                 slots: Slots::new(self.capacity),
+                sessions: 0,
                 admission: Admission::All,
                 next_probe: now,
                 probing: false,
@@ -171,6 +183,11 @@ impl Engines {
     /// All of them, in order of ids.
     pub(crate) fn all(&self) -> &[Engine] {
         &self.list
+    }
+
+    /// The one of this container. O(engines).
+    pub(crate) fn by_identity(&self, identity: &str) -> Option<&Engine> {
+        self.list.iter().find(|engine| *engine.identity == *identity)
     }
 
     /// The one with this id.
@@ -257,6 +274,9 @@ impl Engines {
     /// A shard used an engine. Engines nobody knows are ignored.
     pub(crate) fn used(&mut self, id: EngineId, evidence: EngineEvidence, now: Monotonic) {
         self.on(id, Event::Used(evidence), now);
+        if let (EngineEvidence::Started(_), Some(place)) = (evidence, self.place(id)) {
+            self.list[place].sessions += 1;
+        }
         if let Some(engine) = self.place(id).and_then(|place| self.list.get_mut(place))
             && engine.crowding.used(evidence, engine.slots.taken(), now)
         {
@@ -282,7 +302,6 @@ impl Engines {
     /// An engine is stopped on purpose and kept for later, until [`Self::wake`]:
     /// it is not probed, and the table says so at once. One that is being emptied
     /// is not paused. Engines nobody knows are ignored.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wired with the units"))]
     pub(crate) fn pause(&mut self, id: EngineId, now: Monotonic) {
         self.on(id, Event::Paused, now);
         if let Some(engine) = self.place(id).and_then(|place| self.list.get_mut(place)) {
@@ -294,7 +313,6 @@ impl Engines {
 
     /// A paused engine is wanted: it takes streams at once if it did well before
     /// its pause, and is probed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wired with the units"))]
     pub(crate) fn wake(&mut self, id: EngineId, now: Monotonic) {
         self.on(id, Event::Woken, now);
         self.refresh(now);
@@ -302,10 +320,17 @@ impl Engines {
 
     /// Whether engines are being made, or may be: streams that find no slot wait
     /// while that is so. The table says so at once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wired with the units"))]
     pub(crate) fn set_growing(&mut self, growing: bool, now: Monotonic) {
         self.growing = growing;
         self.refresh(now);
+    }
+
+    /// A container that was just made: its API alone proves little, and the first
+    /// start on it decides. To be said before it has answered.
+    pub(crate) fn put_on_trial(&mut self, identity: &str) {
+        if let Some(engine) = self.list.iter_mut().find(|engine| *engine.identity == *identity) {
+            engine.life.put_on_trial();
+        }
     }
 
     /// Time passed: pauses end, failures fade, and the table follows.

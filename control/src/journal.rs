@@ -3,8 +3,6 @@
 //! Events are remarkable moments; an incident is a state that lasts, and is
 //! told once when it begins and once when it is over.
 
-#![allow(dead_code, unused_imports, reason = "wired with the units")]
-
 use std::{
     collections::{BTreeMap, VecDeque},
     time::SystemTime,
@@ -131,29 +129,36 @@ impl Entry {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Log {
+    Tell,
+    Knows,
+}
+
+impl Entry {
+    fn log(&self) {
+        let Self { code, severity, engine, message, remedy, autopsy } = self;
+        let (name, remedy) = (engine.as_deref(), remedy.as_deref());
+        let exit_code = autopsy.as_ref().and_then(|a| a.exit_code);
+        let out_of_memory = autopsy.as_ref().and_then(|a| a.out_of_memory.then_some(true));
+        match severity {
+            Severity::Info => tracing::info!(event = code, engine = name, "{message}"),
+            Severity::Warning | Severity::Error => {
+                tracing::warn!(event = code, engine = name, exit_code, out_of_memory, remedy, "{message}");
+            }
+        }
+    }
+}
+
 impl Journal {
     /// Writes an event down, and tells the log.
     pub(crate) fn write(&mut self, entry: Entry) {
+        entry.log();
+        self.keep(entry);
+    }
+
+    fn keep(&mut self, entry: Entry) {
         let Entry { code, severity, engine, message, remedy, autopsy } = entry;
-        let (name, remedy_text) = (engine.as_deref(), remedy.as_deref());
-        let (exit_code, out_of_memory) =
-            autopsy.as_ref().map_or((None, None), |a| (a.exit_code, a.out_of_memory.then_some(true)));
-        match severity {
-            Severity::Info => tracing::info!(event = code, engine = name, "{message}"),
-            Severity::Warning => {
-                tracing::warn!(event = code, engine = name, exit_code, out_of_memory, "{message}");
-            }
-            Severity::Error => {
-                tracing::warn!(
-                    event = code,
-                    engine = name,
-                    exit_code,
-                    out_of_memory,
-                    remedy = remedy_text,
-                    "{message}"
-                );
-            }
-        }
         if self.events.len() >= EVENTS {
             self.events.pop_front();
         }
@@ -165,14 +170,31 @@ impl Journal {
 
     /// Something is wrong, still or anew; told once for as long as it lasts.
     pub(crate) fn open(&mut self, code: &'static str, message: impl Into<String>, remedy: impl Into<String>) {
-        let (message, remedy) = (message.into(), remedy.into());
+        self.begin(code, message.into(), remedy.into(), Log::Tell);
+    }
+
+    /// The same where the log has been told already.
+    pub(crate) fn open_quietly(
+        &mut self,
+        code: &'static str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.begin(code, message.into(), remedy.into(), Log::Knows);
+    }
+
+    fn begin(&mut self, code: &'static str, message: String, remedy: String, log: Log) {
         if let Some(incident) = self.incidents.get_mut(code) {
             incident.times += 1;
             incident.message = message;
             incident.remedy = remedy;
             return;
         }
-        self.write(Entry::error(code, message.clone(), remedy.clone()));
+        let entry = Entry::error(code, message.clone(), remedy.clone());
+        if log == Log::Tell {
+            entry.log();
+        }
+        self.keep(entry);
         if self.incidents.len() < INCIDENTS {
             let since = unix_seconds();
             self.incidents.insert(code, Incident { code, since, message, remedy, times: 1 });

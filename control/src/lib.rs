@@ -13,6 +13,7 @@
 mod api;
 mod autoscale;
 mod connection;
+mod crew;
 mod engine;
 mod engines;
 mod fleet;
@@ -29,6 +30,7 @@ mod statistics;
 mod template;
 mod turn;
 mod unit;
+mod units;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
@@ -39,6 +41,9 @@ pub use fleet::docker::{
     look_at_docker,
 };
 
+pub use turn::DISMISS_LIMIT;
+pub use units::{CacheKind, Container, DockerFleet, Pull, Recycle, Scale};
+
 /// Where the engines come from.
 #[derive(Clone, Debug)]
 pub enum FleetConfig {
@@ -46,9 +51,9 @@ pub enum FleetConfig {
     Fixed(Vec<SocketAddr>),
     /// This many emulated engines in this process, for a first look and for tests.
     Emulated(u16),
-    /// The running containers of this Docker daemon that carry
-    /// [`ENGINE_LABEL`], as they come and go.
-    Docker(DockerUri),
+    /// The containers of a Docker daemon that carry [`ENGINE_LABEL`]: those that
+    /// Millrace makes, and those that others run.
+    Docker(Box<DockerFleet>),
 }
 
 /// What the control thread is told at start: plain values, already checked.

@@ -6,14 +6,18 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use millrace_boundary::{FromShard, HandedConnection, Monotonic};
 
 use crate::{
+    crew::Figures,
     engines::Engines,
+    fleet::docker::Hands,
     sessions::Sessions,
     shards::{SILENT, Shard},
+    units::Units,
 };
 
 /// Whether new viewers are welcome.
@@ -49,6 +53,12 @@ pub(crate) struct State {
     pub(crate) shards: Vec<Shard>,
     /// What happened to sessions.
     pub(crate) sessions: Sessions,
+    /// The containers that are ours, where the fleet is in Docker.
+    pub(crate) units: Option<Units>,
+    /// What engines cost their host, as last read.
+    pub(crate) figures: Figures,
+    /// Docker's hands, while it answers, for what only it can tell.
+    pub(crate) hands: Option<Hands>,
     /// API connections open now.
     pub(crate) connections_open: usize,
     /// API connections refused since start, because there were too many.
@@ -92,6 +102,10 @@ impl State {
     pub(crate) fn tick(&mut self, now: Monotonic) {
         self.turned = now;
         self.engines.tick(now);
+        let waiting = self.waiting(now);
+        if let Some(units) = &mut self.units {
+            units.tick(waiting, hour_of_week(), &mut self.engines, now);
+        }
         self.offer_table(now);
         for shard in &mut self.shards {
             shard.deliver(now);
@@ -128,6 +142,13 @@ impl State {
     pub(crate) fn some_lag_behind(&self) -> bool {
         self.shards.iter().any(|shard| shard.awaits(self.engines.table()) || shard.has_orders())
     }
+}
+
+/// From 0, midnight to Monday by UTC, to 167; none where the clock is wrong.
+fn hour_of_week() -> Option<u32> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    // 1970 began on a Thursday.
+    u32::try_from((since.as_secs() / 3_600 + 72) % 168).ok()
 }
 
 /// The state, shared with handlers.

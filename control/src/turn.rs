@@ -1,21 +1,24 @@
 //! The loop of the control thread.
 
-use std::{future::Future, io, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use axum::Router;
 use millrace_boundary::{EngineId, Monotonic, ShardId};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    ControlConfig, Readiness, api,
+    ControlConfig, FleetConfig, Readiness, api,
     connection::Connections,
+    crew::{Crew, Figures, News},
     engines::Engines,
-    fleet::Fleet,
+    fleet::{Fleet, docker::FleetName},
     inbox::Mail,
     probe::{self, Answer, ProbeFailure},
     random::Random,
     shards::DRAIN_PAUSE,
     state::{Phase, Shared, State},
+    template::Templates,
+    units::Units,
 };
 
 /// The first probe round is waited for this long before the server is ready.
@@ -28,8 +31,21 @@ const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// for the word `Drained` to arrive.
 const DRAIN_MARGIN: Duration = Duration::from_millis(100);
 
+/// For containers to be removed at the end.
+pub const DISMISS_LIMIT: Duration = Duration::from_secs(15);
+/// Templates of one's own, in the data directory.
+const TEMPLATES: &str = "templates.json";
+
 /// How often a healthy server says so.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// News of the crew, or none for ever.
+async fn news(crew: &mut Option<Crew>) -> News {
+    match crew {
+        Some(crew) => crew.news().await,
+        None => std::future::pending().await,
+    }
+}
 
 type Probed = (EngineId, Result<Answer, ProbeFailure>);
 
@@ -42,6 +58,11 @@ pub(crate) struct Control {
     connections: Connections,
     router: Router,
     fleet: Fleet,
+    /// Where the fleet is in Docker.
+    crew: Option<Crew>,
+    /// The last list of containers that was taken in.
+    looked_at: Monotonic,
+    keep_engines: bool,
 }
 
 impl Control {
@@ -54,6 +75,21 @@ impl Control {
         let mut engines =
             Engines::new(config.engine_capacity, config.probe_interval, Random::from_kernel(), now);
         engines.adopt(&fleet.members(), now);
+        let (mut units, mut crew, mut keep_engines) = (None, None, true);
+        if let (Fleet::Docker(informer), FleetConfig::Docker(settings)) = (&fleet, config.fleet) {
+            let name = FleetName::parse(&settings.name)
+                .ok_or_else(|| io::Error::other(format!("{:?} is no name of a fleet", settings.name)))?;
+            keep_engines = settings.keep_engines;
+            let file = settings.data_dir.as_ref().map(|dir| dir.join(TEMPLATES));
+            let (templates, complaints) = Templates::load(file.as_deref());
+            for complaint in complaints {
+                tracing::warn!("{complaint}");
+            }
+            crew = Some(Crew::new(informer.client(), name.clone(), now));
+            let mut all = Units::new(*settings, name, templates, now);
+            all.set_capacity(config.engine_capacity);
+            units = Some(all);
+        }
         let shards = (0u16..).zip(config.shards);
         let state = Shared::new(State {
             started: now,
@@ -67,6 +103,9 @@ impl Control {
             shards: shards
                 .map(|(id, mailbox)| crate::shards::Shard::new(ShardId(id), mailbox, now))
                 .collect(),
+            units,
+            figures: Figures::default(),
+            hands: None,
             connections_open: 0,
             connections_refused: 0,
         });
@@ -77,6 +116,9 @@ impl Control {
             probes: JoinSet::new(),
             connections: Connections::new(),
             fleet,
+            crew,
+            looked_at: Monotonic::default(),
+            keep_engines,
         })
     }
 
@@ -128,9 +170,48 @@ impl Control {
                 }
             }
             Some(()) = self.connections.closed() => {}
-            () = self.fleet.changed() => {
-                self.state.lock().engines.adopt(&self.fleet.members(), Monotonic::now());
+            () = self.fleet.changed() => self.listed(),
+            news = news(&mut self.crew) => self.hear(news),
+        }
+    }
+
+    /// Takes in who is in the fleet now.
+    fn listed(&mut self) {
+        let now = Monotonic::now();
+        let mut state = self.state.lock();
+        let State { engines, units, .. } = &mut *state;
+        let (Some(units), Fleet::Docker(informer)) = (units.as_mut(), &self.fleet) else {
+            engines.adopt(&self.fleet.members(), now);
+            return;
+        };
+        units.daemon(informer.refusal(), informer.docker_answers());
+        let begun = informer.looked_at();
+        if begun <= self.looked_at {
+            return;
+        }
+        self.looked_at = begun;
+        let seen = informer.seen();
+        engines.adopt(&units.members(&informer.members(), &seen), now);
+        units.listed(&seen, begun, engines, now);
+        if let Some(crew) = &mut self.crew {
+            crew.engines(engines.all().iter().map(|engine| Arc::clone(engine.identity())), now);
+        }
+    }
+
+    fn hear(&mut self, news: News) {
+        let now = Monotonic::now();
+        let mut state = self.state.lock();
+        let State { engines, units, figures, hands, .. } = &mut *state;
+        let (Some(units), Some(crew)) = (units, &mut self.crew) else { return };
+        match news {
+            News::Done(outcome) => units.done(*outcome, engines, now),
+            News::Measured => {
+                *figures = crew.figures(engines.all().iter().map(|engine| Arc::clone(engine.identity())));
+                for (container, usage) in &figures.of {
+                    units.measured(container, usage, now);
+                }
             }
+            News::Linked => *hands = crew.hands().cloned(),
         }
     }
 
@@ -140,6 +221,9 @@ impl Control {
         state.connections_open = self.connections.open();
         state.connections_refused = self.connections.refused();
         state.tick(now);
+        if let (Some(crew), Some(units)) = (&mut self.crew, &mut state.units) {
+            crew.work(units);
+        }
         while let Some((id, address)) = state.engines.next_due(now) {
             self.probes.spawn(async move { (id, probe::probe(address).await) });
         }
@@ -165,7 +249,8 @@ impl Control {
     /// How many engines are ready, once it may be said that the server is.
     fn readiness(&self, started: Monotonic) -> Option<Readiness> {
         let state = self.state.lock();
-        let probed = self.fleet.is_known() && state.engines.first_round_is_over();
+        let made = state.units.as_ref().is_none_or(Units::has_its_minimum);
+        let probed = self.fleet.is_known() && made && state.engines.first_round_is_over();
         let waited = Monotonic::now().since(started) >= FIRST_ROUND;
         ((probed || waited) && state.all_have_a_table()).then(|| Readiness {
             engines: state.engines.all().len(),
@@ -183,7 +268,7 @@ impl Control {
             let pause = self.turn(now);
             if self.state.lock().shards.iter().all(|shard| shard.is_drained()) {
                 tracing::info!("drained");
-                return;
+                break;
             }
             if end <= now {
                 break;
@@ -195,6 +280,41 @@ impl Control {
         }
         for shard in self.state.lock().shards.iter().filter(|shard| !shard.is_drained()) {
             tracing::warn!(shard = %shard.id, "shard has not drained in time");
+        }
+        if !self.keep_engines {
+            self.dismiss().await;
+        }
+    }
+
+    /// Removes the containers that are ours.
+    async fn dismiss(&mut self) {
+        let end = Monotonic::now() + DISMISS_LIMIT;
+        loop {
+            let now = Monotonic::now();
+            {
+                let mut state = self.state.lock();
+                let State { engines, units, .. } = &mut *state;
+                let (Some(units), Some(crew)) = (units, &mut self.crew) else { return };
+                units.leave_all(engines, now);
+                crew.work(units);
+                let left = units.all().len();
+                if left == 0 {
+                    tracing::info!("engines removed");
+                    return;
+                }
+                if end <= now || crew.hands().is_none() {
+                    tracing::warn!(
+                        left,
+                        remedy = "they are found again by the next start, or removed with docker rm --force",
+                        "engines are left in Docker"
+                    );
+                    return;
+                }
+            }
+            tokio::select! {
+                news = news(&mut self.crew) => self.hear(news),
+                () = sleep(BUSY_PAUSE) => {}
+            }
         }
     }
 }

@@ -1,9 +1,13 @@
 //! The kinds of value that a setting may hold: how each is read, bounded and
 //! written.
 
+mod docker;
+
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
 use millrace_control::DockerUri;
+
+pub(crate) use docker::{Alphabet, Keep, Label, OneOf, PortRange, Text};
 
 /// A value as it was given, before anybody knows whether it may stand there.
 #[derive(Clone, Debug, PartialEq)]

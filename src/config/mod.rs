@@ -4,6 +4,7 @@
 //! the default. Whatever is wrong is said at once, with its place.
 
 mod complaint;
+mod docker;
 mod fleet;
 mod keys;
 mod kinds;
@@ -56,6 +57,9 @@ pub(crate) struct Flags {
     /// unix:///PATH or tcp://HOST:PORT
     #[arg(long, value_name = "URI")]
     docker: Option<String>,
+    /// Leave engines running in Docker when the server ends
+    #[arg(long)]
+    keep_engines: bool,
     /// Cores to run on, one shard each, such as 0,2-3 [default: all]
     #[arg(long, value_name = "LIST")]
     cpus: Option<String>,
@@ -82,6 +86,9 @@ impl Flags {
                 layers.set(path, Given::Word(value.clone()), Origin::Flag(flag));
             }
         }
+        if self.keep_engines {
+            layers.set("docker.keep_engines", Given::Word("true".into()), Origin::Flag("--keep-engines"));
+        }
         if !self.engine.is_empty() {
             let urls = self.engine.iter().cloned().map(Given::Word).collect();
             layers.set("engines.urls", Given::List(urls), Origin::Flag("--engine"));
@@ -94,6 +101,8 @@ impl Flags {
 pub(crate) struct Settings {
     pub(crate) server: Server,
     pub(crate) engines: Engines,
+    /// How engines in Docker are run.
+    pub(crate) fleet: docker::Fleet,
     pub(crate) streams: StreamConfig,
     pub(crate) viewers: ViewerConfig,
 }
@@ -196,6 +205,7 @@ impl Settings {
                 capacity: layers.get(&keys::CAPACITY, complaints),
                 probe_interval: layers.get(&keys::PROBE_INTERVAL, complaints),
             },
+            fleet: docker::Fleet::read(layers, complaints),
             streams: StreamConfig {
                 start_budget: layers.get(&keys::START_BUDGET, complaints),
                 longest_start: layers.get(&keys::LONGEST_START, complaints),
@@ -224,7 +234,9 @@ impl Settings {
 }
 
 fn cross_check(settings: &Settings, layers: &Layers, complaints: &mut Vec<Complaint>) {
-    let Settings { engines, streams, viewers, .. } = settings;
+    let Settings { engines, fleet, streams, viewers, .. } = settings;
+    let (min, max) = fleet.bounds();
+    let was_given = |path: &str| layers.strongest(path).0.is_some();
     for (broken, left, right, rule) in [
         (
             !engines.urls.is_empty() && engines.emulate != 0,
@@ -243,6 +255,13 @@ fn cross_check(settings: &Settings, layers: &Layers, complaints: &mut Vec<Compla
             "engines.emulate",
             "engines.docker",
             "emulate engines or have them found in Docker, not both",
+        ),
+        (
+            // A default gives way.
+            min > max && was_given("fleet.min") && was_given("fleet.max"),
+            "fleet.min",
+            "fleet.max",
+            "the least must not be more than the most",
         ),
         (
             streams.window <= viewers.prebuffer,
@@ -299,6 +318,50 @@ mod tests {
         ("engines.docker", "tcp://a:1"),
         ("engines.capacity", "20"),
         ("engines.probe_interval", "1s"),
+        ("fleet.min", "1"),
+        ("fleet.max", "60"),
+        ("fleet.spare_slots", "0"),
+        ("fleet.paused", "1"),
+        ("fleet.manual", "4"),
+        ("fleet.cooldown", "1s"),
+        ("fleet.min_life", "1s"),
+        ("fleet.sustained", "1s"),
+        ("fleet.surplus", "1s"),
+        ("fleet.step_up", "9"),
+        ("fleet.step_down", "9"),
+        ("fleet.starts_per_minute", "1"),
+        ("fleet.forecast", "false"),
+        ("fleet.breaker_failures", "1"),
+        ("fleet.breaker_pause", "1s"),
+        ("fleet.boot_limit", "1s"),
+        ("fleet.drain_limit", "1s"),
+        ("fleet.max_age", "1day"),
+        ("fleet.max_sessions", "9"),
+        ("fleet.max_memory", "0"),
+        ("fleet.max_cpu", "9"),
+        ("fleet.max_pids", "0"),
+        ("fleet.max_disk", "1GiB"),
+        ("docker.name", "other"),
+        ("docker.tls", "/tmp"),
+        ("docker.template", "jopsis"),
+        ("docker.image", "a/b:c"),
+        ("docker.pull", "never"),
+        ("docker.pull_limit", "1s"),
+        ("docker.auth_file", "/tmp/a"),
+        ("docker.memory", "1GiB"),
+        ("docker.cpu", "150"),
+        ("docker.pids", "9"),
+        ("docker.nofile", "9"),
+        ("docker.log_size", "1MiB"),
+        ("docker.log_files", "1"),
+        ("docker.cache", "tmpfs"),
+        ("docker.cache_size", "1MiB"),
+        ("docker.network", "host"),
+        ("docker.publish_on", "0.0.0.0"),
+        ("docker.ports", "1-2"),
+        ("docker.predecessor_label", "a=b"),
+        ("docker.stop_grace", "1s"),
+        ("docker.keep_engines", "true"),
         ("streams.start_budget", "1s"),
         ("streams.longest_start", "10m"),
         ("streams.linger", "0s"),

@@ -13,6 +13,7 @@ pub(crate) mod engines;
 pub(crate) mod log;
 pub(crate) mod mutate;
 mod netns;
+pub(crate) mod own_fleet;
 pub(crate) mod pool;
 pub(crate) mod raw;
 pub(crate) mod rows;

@@ -17,7 +17,6 @@
 //!   least [`Policy::min_life`] old, and never while a stream waits;
 //! - up begins below `spare_slots` free, down at `spare_slots` and an engine's
 //!   slots: a step down never is the reason of a step up.
-#![cfg_attr(not(test), expect(dead_code, unused_imports, reason = "wired with the units"))]
 
 mod breaker;
 mod forecast;

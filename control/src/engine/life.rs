@@ -83,6 +83,17 @@ impl State {
     }
 }
 
+/// Why an engine takes no streams although nobody asked for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ailment {
+    /// Its API does not answer.
+    Api,
+    /// It has no network by its own word, and starts fail.
+    Offline,
+    /// Starts fail in a row although its API answers.
+    Starts,
+}
+
 /// One engine's life.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -95,6 +106,8 @@ pub(crate) struct Life {
     failed_start_since_good_probe: bool,
     connected: Option<bool>,
     next_pause: Duration,
+    /// No start has worked on it, and one has to.
+    is_unproven: bool,
     lately_failed: Decaying,
     first_byte: Smoothed,
     version: Option<Box<str>>,
@@ -113,6 +126,7 @@ impl Life {
             failed_start_since_good_probe: false,
             connected: None,
             next_pause: PAUSE_FIRST,
+            is_unproven: false,
             lately_failed: Decaying::default(),
             first_byte: Smoothed::default(),
             version: None,
@@ -133,6 +147,23 @@ impl Life {
     /// Failures of late, decayed; at most 100.
     pub(crate) fn penalty(&self, now: Monotonic) -> u32 {
         self.lately_failed.rounded(now)
+    }
+
+    /// What is wrong with it, if it takes no streams for that.
+    pub(crate) fn ail(&self) -> Option<Ailment> {
+        match self.state {
+            State::Degraded(Ail::Api) => Some(Ailment::Api),
+            State::Degraded(Ail::Offline) => Some(Ailment::Offline),
+            State::Degraded(Ail::Starts { .. }) => Some(Ailment::Starts),
+            // Nothing else is told of one that is being emptied.
+            State::Draining if self.failing_api().is_some() => Some(Ailment::Api),
+            State::Booting | State::Ready | State::Trial | State::Draining | State::Paused => None,
+        }
+    }
+
+    /// Its first start decides whether it takes more: its API alone proves little.
+    pub(crate) fn put_on_trial(&mut self) {
+        self.is_unproven = true;
     }
 
     /// By how many streams it counts as busier than it is: its failures of late,
@@ -243,6 +274,7 @@ impl Life {
         match self.state {
             // Starts that failed before a pause or a drain have not been judged yet.
             State::Booting if self.start_failures >= START_FAILURES => (State::Trial, Some(Why::ApiAnswers)),
+            State::Booting if self.is_unproven => (State::Trial, Some(Why::ApiAnswers)),
             State::Booting => (State::Ready, Some(Why::ApiAnswers)),
             State::Ready | State::Trial | State::Degraded(Ail::Api) if self.is_offline() => {
                 (State::Degraded(Ail::Offline), Some(Why::Offline))
@@ -276,6 +308,7 @@ impl Life {
 
     fn start_worked(&mut self, first_byte: Duration) -> (State, Option<Why>) {
         self.first_byte.add(first_byte);
+        self.is_unproven = false;
         self.start_failures = 0;
         self.failed_start_since_good_probe = false;
         self.next_pause = PAUSE_FIRST;

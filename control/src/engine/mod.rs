@@ -11,4 +11,4 @@ mod simulation;
 
 pub(crate) use crowding::Crowding;
 pub(crate) use event::{Admission, Effect, Event};
-pub(crate) use life::Life;
+pub(crate) use life::{Ailment, Life};

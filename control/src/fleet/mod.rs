@@ -45,7 +45,7 @@ impl Fleet {
                 let config = EmulatorConfig { engines: *count, timing, ..EmulatorConfig::default() };
                 Emulator::start(config).map(Self::Emulated).map_err(io::Error::other)
             }
-            FleetConfig::Docker(uri) => Ok(Self::Docker(Informer::start(uri.clone()))),
+            FleetConfig::Docker(fleet) => Ok(Self::Docker(Informer::start(fleet.uri.clone()))),
         }
     }
 

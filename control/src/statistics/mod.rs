@@ -1,8 +1,6 @@
 //! What engines cost their host, as Docker counts it. Asked in rounds and
 //! kept, so that whoever wants to know waits for nobody.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "wired with the units"))]
-
 mod reading;
 mod rounds;
 mod totals;
@@ -28,7 +26,6 @@ use reading::Reading;
 use rounds::{Event, Rounds};
 use totals::Totals;
 
-#[allow(unused_imports, reason = "wired with the units")]
 pub(crate) use {
     reading::{Counters, Usage},
     rounds::Interval,

@@ -6,8 +6,6 @@
 //! makes it ready for an architecture, with `placeholder`s where ports go;
 //! `store` holds all templates, `exchange` reads and writes them as JSON, also
 //! those of the system that Millrace replaces, and `file` keeps them.
-#![expect(unused_imports, reason = "wired with the units")]
-#![cfg_attr(not(test), expect(dead_code, reason = "wired with the units"))]
 
 mod exchange;
 mod file;

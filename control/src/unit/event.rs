@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use millrace_boundary::Monotonic;
+
 /// What Docker's list says of the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
@@ -197,8 +199,8 @@ pub(crate) enum Order {
 pub(crate) enum Event {
     /// A deed is over.
     Done(Deed, Result<(), Fault>),
-    /// A list is there.
-    Seen(Look),
+    /// A list is there, which was begun then.
+    Seen(Look, Monotonic),
     /// An order.
     Order(Order),
     /// Time passed.

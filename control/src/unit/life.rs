@@ -24,8 +24,8 @@
 //!   it is empty or its time is up.
 //! - One deed at a time is done to a container. While Docker does not answer, a
 //!   deed is tried again with growing pauses and counts for nothing.
-//! - What a list says is believed only a moment after the last deed: it may have
-//!   been written before.
+//! - What a list says is believed only when it was begun after the last deed: it
+//!   may show what was before.
 
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ const QUARANTINE_LONGEST: Duration = Duration::from_secs(600);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest such pause.
 const RETRY_LONGEST: Duration = Duration::from_secs(10);
-/// Lists this soon after a deed may be older than it.
-const QUIET: Duration = Duration::from_secs(1);
+/// Docker's list may lag behind its deeds by so much.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// Limits of a life, from the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +104,7 @@ pub(crate) struct Life {
     /// The deed to be tried again, and when.
     retry: Option<(Deed, Monotonic)>,
     retry_pause: Duration,
-    /// Lists before this are not believed.
+    /// Lists begun before this are not believed.
     quiet_until: Monotonic,
     /// It is to be kept empty.
     held: bool,
@@ -187,10 +187,10 @@ impl Life {
             }
             // Of a deed that nobody waits for any more.
             Event::Done(..) => {}
-            Event::Seen(look) if self.deed.is_none() && self.quiet_until <= now => {
+            Event::Seen(look, begun) if self.deed.is_none() && self.quiet_until <= begun => {
                 self.seen(look, now, effects);
             }
-            Event::Seen(_) => {}
+            Event::Seen(..) => {}
             Event::Order(order) => {
                 self.ordered(order, sense, now, effects);
                 self.tick(sense, now, effects);

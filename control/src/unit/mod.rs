@@ -1,6 +1,5 @@
 //! The place of one engine that Millrace runs itself: what is done to its
 //! container, and when.
-#![allow(dead_code, unused_imports, reason = "wired with the units")]
 
 mod event;
 mod life;
@@ -9,4 +8,4 @@ mod life;
 mod simulation;
 
 pub(crate) use event::{Ail, Deed, Effect, Event, Fault, Leave, Look, Order, Sense, Then, Tidings};
-pub(crate) use life::{Life, Stage};
+pub(crate) use life::{Life, Limits, Stage};

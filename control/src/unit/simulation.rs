@@ -124,7 +124,8 @@ impl World {
                 Real::Frozen => Look::Paused,
                 Real::Down => Look::Down,
             };
-            self.on(Event::Seen(look));
+            let begun = Monotonic(Duration::from_millis(self.now));
+            self.on(Event::Seen(look, begun));
         }
         if self.chance(500) {
             let order = match self.random.below(7) {

@@ -43,10 +43,12 @@ const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
 /// Who is there, once known. Nobody as well when the first try failed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 struct Roster {
     members: Arc<[Member]>,
     seen: Arc<[Seen]>,
+    /// When the look began that showed it.
+    begun: Monotonic,
 }
 
 /// Follows one daemon; ends when dropped.
@@ -63,7 +65,7 @@ impl Informer {
     /// Begins to follow, on the runtime it is called on.
     pub(crate) fn start(uri: DockerUri) -> Self {
         let (roster, heard) = watch::channel(None);
-        let (link, client) = watch::channel(Link::Lost { since: Monotonic::now() });
+        let (link, client) = watch::channel(Link::Lost { since: Monotonic::now(), why: None });
         let hints = Arc::<Mutex<Hints>>::default();
         let mut follower = JoinSet::new();
         let teller = Teller {
@@ -88,6 +90,19 @@ impl Informer {
         self.roster.borrow().as_ref().map(|roster| Arc::clone(&roster.seen)).unwrap_or_default()
     }
 
+    /// When the last successful look began: what happened since is not in it.
+    pub(crate) fn looked_at(&self) -> Monotonic {
+        self.roster.borrow().as_ref().map(|roster| roster.begun).unwrap_or_default()
+    }
+
+    /// Why the daemon does not answer, and what helps.
+    pub(crate) fn refusal(&self) -> Option<(String, &'static str)> {
+        match &*self.client.0.borrow() {
+            Link::Lost { why, .. } => why.clone(),
+            Link::Up(_) => None,
+        }
+    }
+
     /// What events told of deaths since this was called last, oldest first; the
     /// last 64. The roster alone says whether an engine is there.
     pub(crate) fn hints(&mut self) -> Vec<Hint> {
@@ -102,7 +117,7 @@ impl Informer {
     /// Since when it does not; from the start on until it did so first.
     pub(crate) fn unanswered_since(&self) -> Option<Monotonic> {
         match *self.client.0.borrow() {
-            Link::Lost { since } => Some(since),
+            Link::Lost { since, .. } => Some(since),
             Link::Up(_) => None,
         }
     }
@@ -118,8 +133,7 @@ impl Informer {
         self.roster.borrow().is_some() && !self.roster.has_changed().unwrap_or(false)
     }
 
-    /// Returns after the next change: of who is there, of whether the daemon
-    /// answers, or by a hint.
+    /// Returns after the next look, by a hint, or when the daemon was lost.
     pub(crate) async fn changed(&mut self) {
         // The other end lives as long as this one, in the task held above.
         if self.roster.changed().await.is_err() {
@@ -131,7 +145,11 @@ impl Informer {
 #[derive(Debug)]
 enum Link {
     /// It does not answer.
-    Lost { since: Monotonic },
+    Lost {
+        since: Monotonic,
+        /// In words, with what helps; not before it was asked.
+        why: Option<(String, &'static str)>,
+    },
     /// It answered the last question.
     Up(Daemon),
 }
@@ -194,9 +212,10 @@ async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::conve
                 }
             }
             () = sleep_until(look_at) => {
+                let begun = Monotonic::now();
                 let listing = daemon.engines().await?;
                 known = listing.known;
-                teller.found(listing.found, &daemon);
+                teller.found(listing.found, begun, &daemon);
                 let now = Instant::now();
                 earliest = now + LIST_PAUSE;
                 look_at = settled_at.take().unwrap_or(now + RELIST).max(earliest);
@@ -221,7 +240,7 @@ struct Teller {
 }
 
 impl Teller {
-    fn found(&mut self, found: Found, daemon: &Daemon) {
+    fn found(&mut self, found: Found, begun: Monotonic, daemon: &Daemon) {
         let before = std::mem::take(&mut self.complained_of);
         for (one, why) in found.unusable() {
             if !before.contains(&one.id) {
@@ -233,21 +252,17 @@ impl Teller {
         if std::mem::take(&mut self.is_lost) {
             tracing::info!(docker = self.uri, engines = found.members.len(), "Docker answers now");
         }
-        let is_new = self.link.send_if_modified(|link| {
+        self.link.send_if_modified(|link| {
             let was_lost = matches!(link, Link::Lost { .. });
             if was_lost {
                 *link = Link::Up(daemon.clone());
             }
             was_lost
         });
-        let now = Some(Roster { members: found.members.into(), seen: found.seen.into() });
-        self.roster.send_if_modified(|roster| {
-            let differs = *roster != now;
-            if differs {
-                *roster = now;
-            }
-            differs || is_new
-        });
+        // Told even when it is the same: whoever waits for a deed to show wants to
+        // know of when this is.
+        let (members, seen) = (found.members.into(), found.seen.into());
+        self.roster.send_replace(Some(Roster { members, seen, begun }));
     }
 
     fn heard(&self, event: &EventMessage) {
@@ -264,8 +279,10 @@ impl Teller {
         }
         let is_new = self.link.send_if_modified(|link| {
             let was_up = matches!(link, Link::Up(_));
-            if was_up {
-                *link = Link::Lost { since: Monotonic::now() };
+            let why = Some((error.to_string(), error.remedy()));
+            match link {
+                Link::Lost { why: known, .. } => *known = why,
+                Link::Up(_) => *link = Link::Lost { since: Monotonic::now(), why },
             }
             was_up
         });

@@ -1,14 +1,27 @@
-//! Engines that run as containers of a Docker daemon. What is here asks
-//! Docker which there are and what becomes of them.
-#![cfg_attr(not(test), expect(dead_code, reason = "wired with the units"))]
+//! Engines that run as containers of a Docker daemon. `daemon`, `informer` and
+//! `container` ask which there are; `hands` alone changes anything, and only
+//! what carries our fleet's label.
 
 mod address;
+mod auth;
+mod autopsy;
+mod body;
+mod classify;
 mod container;
 mod daemon;
 mod error;
 mod events;
+mod hands;
+mod image;
 mod informer;
+mod known;
+mod labels;
+mod logs;
 mod look;
+mod ports;
+mod pull;
+mod secrets;
+mod spec;
 mod tls;
 mod uri;
 
@@ -18,7 +31,6 @@ pub(crate) mod fake;
 mod tests;
 
 pub(crate) use informer::Informer;
-#[allow(unused_imports, reason = "wired with the units")]
 pub(crate) use {
     container::{ContainerState, Seen, Unusable},
     daemon::Daemon,
@@ -41,3 +53,16 @@ pub const PORT_LABEL: &str = "io.millrace.port";
 
 /// Engines of one fleet at most. A daemon has trouble with fewer containers.
 const MAX_ENGINES: usize = 1_000;
+
+pub(crate) use {
+    auth::{Credentials, from_file as credentials},
+    autopsy::HostLook,
+    hands::Hands,
+    image::{ImageRef, PullPolicy},
+    known::ContainerId,
+    labels::{FLEET_LABEL, FleetName, marks},
+    logs::LogLine,
+    ports::Ports,
+    pull::Progress,
+    spec::{Cache, EngineSpec, Limits, Network, Publish, SpecHash},
+};

@@ -1,0 +1,444 @@
+//! The units of a fleet in Docker: what each list, deed and moment means for
+//! all of them, and what is to be done next. Decides; does no I/O itself.
+
+mod carry;
+mod image;
+mod ports;
+mod scaling;
+mod settings;
+mod spec;
+mod storm;
+mod tidings;
+mod unit;
+mod work;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use millrace_boundary::Monotonic;
+
+use crate::{
+    autoscale::{Autoscaler, UnitId},
+    engines::{Engine, Engines},
+    fleet::{
+        Member,
+        docker::{ContainerState, EngineSpec, FLEET_LABEL, FleetName, HostLook, Seen, marks},
+    },
+    journal::{Entry, Journal},
+    template::{Templates, Wants},
+    unit::{Deed, Event, Leave, Life, Limits, Look, Order, Stage},
+};
+use image::Image;
+use ports::Ports;
+pub use settings::{CacheKind, Container, DockerFleet, Pull, Recycle, Scale};
+use storm::Storm;
+pub(crate) use unit::Unit;
+pub(crate) use work::{Outcome, Work};
+
+/// Deeds under way at once: a daemon does not get faster by more.
+const AT_ONCE: usize = 8;
+/// A container of ours without a unit is somebody's mistake by then: one that is
+/// being made has its unit within a second.
+const STRAY_AFTER: Duration = Duration::from_secs(10);
+/// Strays known at once.
+const STRAYS: usize = 1_000;
+/// Between two looks at how much containers have written.
+const DISK_INTERVAL: Duration = Duration::from_secs(60);
+/// Before a host that did not answer is asked again.
+const HOST_RETRY: Duration = Duration::from_secs(2);
+
+/// The fleet.
+#[derive(Debug)]
+pub(crate) struct Units {
+    settings: DockerFleet,
+    fleet: FleetName,
+    list: Vec<Unit>,
+    next_id: u32,
+    autoscaler: Autoscaler,
+    ports: Ports,
+    /// What engines may be made of.
+    pub(crate) templates: Templates,
+    host: Option<HostLook>,
+    host_asked: Option<Monotonic>,
+    spec: Option<Arc<EngineSpec>>,
+    wants: Wants,
+    image: Image,
+    /// Whether the breaker lets none be made.
+    is_broken: bool,
+    /// What has happened.
+    pub(crate) journal: Journal,
+    storm: Storm,
+    works: VecDeque<Work>,
+    in_flight: usize,
+    /// Deeds that wait for the pace.
+    paced: VecDeque<(UnitId, Deed)>,
+    strays: BTreeMap<Arc<str>, Monotonic>,
+    disk: HashMap<Arc<str>, u64>,
+    disk_at: Option<Monotonic>,
+    /// Whether a list has been seen.
+    is_known: bool,
+    answers: bool,
+    /// Everything is being made anew, on request.
+    pub(crate) rolling: Option<Rolling>,
+    /// What the policy said last.
+    pub(crate) last_plan: scaling::LastPlan,
+    /// Since when a unit has been over a limit.
+    pressed: HashMap<UnitId, (Leave, Monotonic)>,
+    /// Deeds done, by kind and outcome.
+    pub(crate) counts: tidings::Counts,
+    names: u32,
+}
+
+/// How far a replacement of all engines is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Rolling {
+    /// Engines there were when it began.
+    pub(crate) total: usize,
+    /// Those replaced.
+    pub(crate) done: usize,
+}
+
+impl Units {
+    /// None yet.
+    pub(crate) fn new(settings: DockerFleet, fleet: FleetName, templates: Templates, now: Monotonic) -> Self {
+        Self {
+            autoscaler: Autoscaler::new(scaling::policy(&settings, None), now),
+            ports: Ports::new(settings.container.ports.clone()),
+            fleet,
+            list: Vec::new(),
+            next_id: 0,
+            templates,
+            host: None,
+            host_asked: None,
+            spec: None,
+            wants: Wants::default(),
+            image: Image::default(),
+            is_broken: false,
+            journal: Journal::default(),
+            storm: Storm::default(),
+            works: VecDeque::new(),
+            in_flight: 0,
+            paced: VecDeque::new(),
+            strays: BTreeMap::new(),
+            disk: HashMap::new(),
+            disk_at: None,
+            is_known: false,
+            answers: false,
+            rolling: None,
+            last_plan: scaling::LastPlan::default(),
+            pressed: HashMap::new(),
+            counts: tidings::Counts::default(),
+            names: 0,
+            settings,
+        }
+    }
+
+    /// What the operator wants.
+    pub(crate) fn settings(&self) -> &DockerFleet {
+        &self.settings
+    }
+
+    /// All of them, oldest first.
+    pub(crate) fn all(&self) -> &[Unit] {
+        &self.list
+    }
+
+    /// The autoscaler, for people.
+    pub(crate) fn autoscaler(&self) -> &Autoscaler {
+        &self.autoscaler
+    }
+
+    /// The autoscaler, for orders.
+    pub(crate) fn autoscaler_mut(&mut self) -> &mut Autoscaler {
+        &mut self.autoscaler
+    }
+
+    /// The image, for people.
+    pub(crate) fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// What engines are made from, once the host is known.
+    pub(crate) fn spec(&self) -> Option<&Arc<EngineSpec>> {
+        self.spec.as_ref()
+    }
+
+    /// The unit whose container this is.
+    pub(crate) fn of_container(&self, container: &str) -> Option<&Unit> {
+        self.list.iter().find(|unit| unit.container.as_deref() == Some(container))
+    }
+
+    fn limits(&self) -> Limits {
+        let Recycle { boot_limit, drain_limit, .. } = self.settings.recycle;
+        Limits { boot: boot_limit, drain: drain_limit }
+    }
+
+    /// Whether Docker answers; what it said last stays true while it does not.
+    pub(crate) fn daemon(&mut self, refusal: Option<(String, &'static str)>, answers: bool) {
+        if answers {
+            self.journal.close("docker_lost", "Docker answers again");
+            if !self.answers {
+                // Another daemon may have come up in its place.
+                self.host_asked = None;
+            }
+        } else if let Some((message, remedy)) = refusal {
+            // The informer has told the log.
+            self.journal.open_quietly("docker_lost", format!("Docker does not answer: {message}"), remedy);
+        }
+        self.answers = answers;
+    }
+
+    /// Takes a list of all containers with the engines' label in.
+    pub(crate) fn listed(&mut self, seen: &[Seen], begun: Monotonic, engines: &mut Engines, now: Monotonic) {
+        let ours: HashMap<&str, &Seen> =
+            seen.iter().filter(|s| self.is_ours(s)).map(|s| (&*s.id, s)).collect();
+        for place in 0..self.list.len() {
+            let Some(container) = self.list[place].container.clone() else { continue };
+            let look = match ours.get(&*container) {
+                Some(seen) => {
+                    self.list[place].reachable = seen.address.is_ok();
+                    if self.list[place].on_trial {
+                        engines.put_on_trial(&container);
+                    }
+                    unit::look(seen.state, seen.address.is_ok())
+                }
+                None => Look::Absent,
+            };
+            self.on(place, Event::Seen(look, begun), engines, now);
+        }
+        let first = !std::mem::replace(&mut self.is_known, true);
+        let mut strays = BTreeMap::new();
+        for seen in seen {
+            if !self.is_ours(seen) || self.of_container(&seen.id).is_some() {
+                continue;
+            }
+            // Its unit is being made, and has not been told the id.
+            if self.list.iter().any(|unit| unit.name == seen.name && unit.container.is_none()) {
+                continue;
+            }
+            match unit::look(seen.state, true) {
+                Look::Running { .. } | Look::Paused => self.adopt(seen, engines, now),
+                Look::Down | Look::Absent => {
+                    let since = self.strays.get(&seen.id).copied().unwrap_or(now);
+                    if (first || now.since(since) >= STRAY_AFTER) && self.answers {
+                        let (container, name) = (Arc::clone(&seen.id), Arc::clone(&seen.name));
+                        self.works.push_back(Work::Stray { container, name });
+                        // Asked for once; if it stays, it is found anew.
+                        strays.insert(Arc::clone(&seen.id), now);
+                    } else if strays.len() < STRAYS {
+                        strays.insert(Arc::clone(&seen.id), since);
+                    }
+                }
+            }
+        }
+        self.strays = strays;
+        self.sweep(engines, now);
+    }
+
+    /// Who is in the engine table: whoever runs, and of ours whoever is paused.
+    pub(crate) fn members(&self, running: &[Member], seen: &[Seen]) -> Vec<Member> {
+        let paused = seen.iter().filter(|seen| seen.state == ContainerState::Paused && self.is_ours(seen));
+        let paused = paused.filter_map(|seen| {
+            let address = *seen.address.as_ref().ok()?;
+            Some(Member { identity: Arc::clone(&seen.id), name: Arc::clone(&seen.name), address })
+        });
+        running.iter().cloned().chain(paused).collect()
+    }
+
+    /// Whether as many engines as there shall be at least take streams, or none
+    /// can be made.
+    pub(crate) fn has_its_minimum(&self) -> bool {
+        let ready = self.list.iter().filter(|unit| unit.life.stage() == Stage::Ready).count();
+        let least =
+            self.settings.scale.manual.unwrap_or(self.settings.scale.min).min(self.settings.scale.max);
+        ready >= least || !self.image.may_come() || self.is_broken
+    }
+
+    /// Every container of ours is to go, because the server ends.
+    pub(crate) fn leave_all(&mut self, engines: &mut Engines, now: Monotonic) {
+        self.settings.scale.max = 0;
+        self.settings.container.stop_grace = Duration::from_secs(1);
+        for id in self.list.iter().map(|unit| unit.id).collect::<Vec<_>>() {
+            self.order(id, Order::Kill, engines, now);
+        }
+        self.works.retain(|work| !matches!(work, Work::Image { .. } | Work::Host | Work::Disk));
+    }
+
+    fn is_ours(&self, seen: &Seen) -> bool {
+        seen.labels.get(FLEET_LABEL).is_some_and(|fleet| *fleet == self.fleet.to_string())
+    }
+
+    /// A container of ours that runs without a unit: one from before this
+    /// process began, as a rule.
+    fn adopt(&mut self, seen: &Seen, engines: &mut Engines, now: Monotonic) {
+        let read = marks(&seen.labels);
+        let Some((ports, spec)) = read.and_then(|marks| Some((marks.ports?, marks.spec))) else {
+            self.journal.open(
+                "label_collision",
+                format!("{} carries the label of this fleet, and not the rest of ours", seen.name),
+                "remove the container, or its label io.millrace.fleet; or give this fleet another name in docker.name",
+            );
+            return;
+        };
+        let look = unit::look(seen.state, seen.address.is_ok());
+        let life = Life::adopt(self.limits(), look, now);
+        let unit = Unit {
+            id: self.take_id(),
+            life,
+            name: Arc::clone(&seen.name),
+            container: Some(Arc::clone(&seen.id)),
+            ports,
+            drifted: false,
+            hash: spec,
+            // Its age in this process: what happened before is not known to be steady.
+            born: now,
+            engine: None,
+            idle_since: None,
+            reachable: seen.address.is_ok(),
+            leaving: None,
+            has_died: false,
+            on_trial: false,
+            restarts: 0,
+            taken: 0,
+            capacity: 0,
+        };
+        self.ports.reserve(unit.all_ports());
+        let is_paused = look == Look::Paused;
+        self.journal.write(Entry::info("engine_adopted", "it runs already, and is kept").of(&seen.name));
+        if is_paused && let Some(engine) = engines.by_identity(&seen.id).map(|engine| engine.id) {
+            engines.pause(engine, now);
+        }
+        self.list.push(unit);
+        self.note_drift();
+    }
+
+    fn take_id(&mut self) -> UnitId {
+        let id = UnitId(self.next_id);
+        self.next_id = self.next_id.saturating_add(1);
+        id
+    }
+
+    /// Time passed: every unit moves on, what is ripe is replaced, and the
+    /// policy is asked. `waiting` streams wait for a slot.
+    pub(crate) fn tick(&mut self, waiting: u32, hour: Option<u32>, engines: &mut Engines, now: Monotonic) {
+        self.ask_host(now);
+        let by_identity: HashMap<Arc<str>, usize> = engines
+            .all()
+            .iter()
+            .enumerate()
+            .map(|(place, engine)| (Arc::clone(engine.identity()), place))
+            .collect();
+        let (mut ill, mut run) = (0, 0);
+        for unit in &self.list {
+            run += usize::from(unit.runs());
+            ill += usize::from(matches!(unit.life.stage(), Stage::Ailing(_)));
+        }
+        let is_storm = self.storm.is_on(ill, run, now);
+        self.tell_storm(is_storm, ill, run);
+        // One at a time shows whether mending helps.
+        let mut one_mends = self.list.iter().any(|unit| {
+            unit.life.mends() > 0 && matches!(unit.life.stage(), Stage::Mending | Stage::Booting)
+        });
+        for place in 0..self.list.len() {
+            let engine = self.list[place].container.as_ref().and_then(|c| by_identity.get(c)).copied();
+            let may_mend = self.answers && !(is_storm && one_mends);
+            let before = self.list[place].life.stage();
+            let sense = self.list[place].sense(engine.and_then(|at| engines.all().get(at)), may_mend, now);
+            self.apply(place, Event::Tick, sense, engines, now);
+            let began = matches!(before, Stage::Ailing(_))
+                && !matches!(self.list[place].life.stage(), Stage::Ailing(_) | Stage::Ready);
+            one_mends |= began;
+        }
+        self.recycle(engines, now);
+        self.roll(engines, now);
+        self.scale(waiting, hour, engines, now);
+        self.begin_paced(now);
+        self.sweep(engines, now);
+        self.ask_disk(now);
+        engines.set_growing(self.is_growing(), now);
+    }
+
+    /// An event that needs no fresh look at the engine.
+    fn on(&mut self, place: usize, event: Event, engines: &mut Engines, now: Monotonic) {
+        let unit = &mut self.list[place];
+        let engine = unit.container.as_deref().and_then(|container| engines.by_identity(container));
+        let sense = unit.sense(engine, self.answers, now);
+        self.apply(place, event, sense, engines, now);
+    }
+
+    /// Gives an order to a unit; false when there is none.
+    pub(crate) fn order(&mut self, id: UnitId, order: Order, engines: &mut Engines, now: Monotonic) -> bool {
+        let Some(place) = self.place(id) else { return false };
+        self.list[place].leaving = match order {
+            Order::Remove(why) | Order::Remake(why) => Some(why),
+            Order::Kill => Some(Leave::Asked),
+            Order::Restart | Order::Drain | Order::Undrain | Order::Pause | Order::Wake => {
+                self.list[place].leaving
+            }
+        };
+        self.on(place, Event::Order(order), engines, now);
+        self.sweep(engines, now);
+        true
+    }
+
+    fn place(&self, id: UnitId) -> Option<usize> {
+        self.list.iter().position(|unit| unit.id == id)
+    }
+
+    /// Forgets units that are gone, and gives their ports back.
+    fn sweep(&mut self, engines: &mut Engines, now: Monotonic) {
+        let mut gone = false;
+        let ports = &mut self.ports;
+        self.list.retain(|unit| {
+            let stays = unit.life.stage() != Stage::Gone;
+            if !stays {
+                gone = true;
+                ports.release(unit.all_ports());
+            }
+            stays
+        });
+        if gone {
+            let list = &self.list;
+            self.pressed.retain(|id, _| list.iter().any(|unit| unit.id == *id));
+            self.paced.retain(|(id, _)| list.iter().any(|unit| unit.id == *id));
+            engines.set_growing(self.is_growing(), now);
+        }
+    }
+
+    /// The next thing to be done to Docker, if another may be under way.
+    pub(crate) fn take_work(&mut self) -> Option<Work> {
+        let urgent =
+            self.works.iter().position(|work| matches!(work, Work::Unit { deed: Deed::Unpause, .. }));
+        let work = match urgent {
+            Some(at) => self.works.remove(at),
+            None if self.in_flight < AT_ONCE => self.works.pop_front(),
+            None => None,
+        };
+        self.in_flight += usize::from(work.is_some());
+        work
+    }
+
+    fn ask_host(&mut self, now: Monotonic) {
+        let is_due =
+            self.host_asked.is_none_or(|asked| self.host.is_none() && now.since(asked) >= HOST_RETRY);
+        if self.answers && is_due {
+            self.host_asked = Some(now);
+            self.works.push_back(Work::Host);
+        }
+    }
+
+    fn ask_disk(&mut self, now: Monotonic) {
+        let is_due = self.disk_at.is_none_or(|at| now.since(at) >= DISK_INTERVAL);
+        if is_due && self.answers && self.settings.recycle.max_disk > 0 && !self.list.is_empty() {
+            self.disk_at = Some(now);
+            self.works.push_back(Work::Disk);
+        }
+    }
+
+    fn engine_of<'a>(&self, unit: &Unit, engines: &'a Engines) -> Option<&'a Engine> {
+        engines.by_identity(unit.container.as_deref()?)
+    }
+}

@@ -1,0 +1,302 @@
+//! How many units there are: what the policy is told, and what is done of what
+//! it says. And which of them are replaced, one at a time.
+
+use std::sync::Arc;
+
+use millrace_boundary::Monotonic;
+
+use super::{DockerFleet, Pull, Rolling, Units, Work};
+use crate::{
+    autoscale::{BreakerPolicy, BreakerState, Observation, Policy, UnitState, UnitView},
+    engines::Engines,
+    fleet::docker::PullPolicy,
+    journal::Entry,
+    statistics::Usage,
+    unit::{Leave, Order, Stage, Then},
+};
+
+/// A unit over a limit for so long is replaced: a peak is none.
+const PRESSED_FOR: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What the policy said last, for people.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub(crate) struct LastPlan {
+    /// Why it wants what it wants.
+    pub(crate) why: String,
+    /// Why it got less.
+    pub(crate) held: Option<String>,
+}
+
+/// The policy that follows from the settings.
+pub(super) fn policy(settings: &DockerFleet, capacity: Option<u32>) -> Policy {
+    let scale = &settings.scale;
+    Policy {
+        min: scale.min,
+        max: scale.max,
+        spare_slots: scale.spare_slots,
+        capacity: capacity.unwrap_or(1),
+        paused: scale.paused,
+        manual: scale.manual,
+        cooldown: scale.cooldown,
+        min_life: scale.min_life,
+        sustained: scale.sustained,
+        surplus: scale.surplus,
+        step_up: scale.step_up,
+        step_down: scale.step_down,
+        starts_per_minute: scale.starts_per_minute,
+        breaker: BreakerPolicy {
+            failures: usize::try_from(scale.breaker_failures).unwrap_or(usize::MAX),
+            pause_longest: scale.breaker_pause,
+            pause_first: BreakerPolicy::default().pause_first.min(scale.breaker_pause),
+            ..BreakerPolicy::default()
+        },
+    }
+}
+
+impl Units {
+    /// Each engine has so many slots.
+    pub(crate) fn set_capacity(&mut self, capacity: u32) {
+        self.autoscaler.set_policy(policy(&self.settings, Some(capacity)));
+    }
+
+    /// There shall be other numbers of engines.
+    pub(crate) fn rescale(&mut self, change: impl FnOnce(&mut super::Scale)) {
+        let capacity = self.autoscaler.policy().capacity;
+        change(&mut self.settings.scale);
+        self.autoscaler.set_policy(policy(&self.settings, Some(capacity)));
+    }
+
+    /// Whether a stream without a slot may hope for one.
+    pub(super) fn is_growing(&self) -> bool {
+        if self.settings.scale.max == 0 {
+            return false;
+        }
+        // Nobody knows yet what is there.
+        if !self.is_known || (self.spec.is_none() && self.answers) {
+            return true;
+        }
+        let limit = self.settings.scale.manual.unwrap_or(usize::MAX).min(self.settings.scale.max);
+        self.list.iter().any(super::Unit::is_coming)
+            || (self.list.len() < limit
+                && self.answers
+                && self.image.may_come()
+                && !self.journal.is_open("ports_used_up")
+                && !self.journal.is_open("template_unusable")
+                && !self.is_broken)
+    }
+
+    /// Asks the policy, and does what it says.
+    pub(super) fn scale(&mut self, waiting: u32, hour: Option<u32>, engines: &mut Engines, now: Monotonic) {
+        if self.settings.scale.max == 0 && self.list.is_empty() {
+            return;
+        }
+        let views: Vec<UnitView> = self.list.iter().map(super::Unit::view).collect();
+        let found_free = engines
+            .table()
+            .free_slots()
+            .saturating_sub(views.iter().filter(|v| v.state == UnitState::Ready).map(free).sum());
+        let can_make = self.answers && self.is_known && self.spec.is_some() && self.image.is_there();
+        let hour = hour.filter(|_| self.settings.scale.forecast);
+        let observation = Observation { units: &views, found_free, waiting, hour, docker_answers: can_make };
+        let plan = self.autoscaler.plan(&observation, now);
+        self.is_broken = self.autoscaler.breaker(now).state == BreakerState::Open;
+        let held = plan.held.as_ref().map(ToString::to_string);
+        let why = plan.why.to_string();
+        let count = plan.create + plan.create_paused;
+        if count > 0 || !plan.remove.is_empty() {
+            tracing::info!(
+                create = plan.create,
+                create_paused = plan.create_paused,
+                remove = plan.remove.len(),
+                engines = self.list.len(),
+                waiting,
+                "fleet changes: {why}"
+            );
+        }
+        for shelved in
+            std::iter::repeat_n(false, plan.create).chain(std::iter::repeat_n(true, plan.create_paused))
+        {
+            if let Err(error) = self.add(shelved, now) {
+                self.journal.open(
+                    "ports_used_up",
+                    error.to_string(),
+                    "widen docker.ports, or end what listens there; engines of other servers count as well",
+                );
+                // Counts as a failure, so that it is not tried four times a second.
+                self.autoscaler.created(false, now);
+                break;
+            }
+        }
+        for id in plan.unpause {
+            self.order(id, Order::Wake, engines, now);
+        }
+        for id in plan.pause {
+            self.order(id, Order::Pause, engines, now);
+        }
+        for id in plan.remove {
+            self.order(id, Order::Remove(Leave::Surplus), engines, now);
+        }
+        self.last_plan = LastPlan { why, held };
+        self.want_image(now);
+    }
+
+    /// The image is looked for before the first engine is made, and again
+    /// whenever one could not be had.
+    fn want_image(&mut self, now: Monotonic) {
+        let Some(spec) = self.spec.as_ref().filter(|_| self.answers && self.image.is_due(now)) else {
+            return;
+        };
+        let policy = match self.settings.container.pull {
+            Pull::Missing => PullPolicy::Missing,
+            Pull::Always => PullPolicy::Always,
+            Pull::Never => PullPolicy::Never,
+        };
+        let image = spec.image.clone();
+        let progress = self.image.begun();
+        self.works.push_front(Work::Image {
+            image,
+            policy,
+            limit: self.settings.container.pull_limit,
+            auth_file: self.settings.container.auth_file.clone(),
+            progress,
+        });
+    }
+
+    /// Replaces a unit that is too old, or over a limit; one at a time.
+    pub(super) fn recycle(&mut self, engines: &mut Engines, now: Monotonic) {
+        if !self.answers || self.is_replacing() {
+            return;
+        }
+        let ripe = self.list.iter().find_map(|unit| {
+            if unit.life.stage() != Stage::Ready {
+                return None;
+            }
+            let limits = &self.settings.recycle;
+            let engine = self.engine_of(unit, engines);
+            let sessions = engine.map_or(0, |engine| engine.sessions());
+            let disk = unit.container.as_ref().and_then(|id| self.disk.get(id)).copied().unwrap_or(0);
+            let why = if !limits.max_age.is_zero() && now.since(unit.born) >= limits.max_age {
+                Leave::Age
+            } else if limits.max_sessions > 0 && sessions >= limits.max_sessions {
+                Leave::Sessions
+            } else if limits.max_disk > 0 && disk >= limits.max_disk {
+                Leave::Disk
+            } else {
+                let (why, since) = self.pressed.get(&unit.id)?;
+                (now.since(*since) >= PRESSED_FOR).then_some(*why)?
+            };
+            Some((unit.id, why))
+        });
+        if let Some((id, why)) = ripe {
+            self.pressed.remove(&id);
+            self.order(id, Order::Remake(why), engines, now);
+        }
+    }
+
+    /// Takes in how much a container uses.
+    pub(crate) fn measured(&mut self, container: &str, usage: &Usage, now: Monotonic) {
+        let Some(unit) = self.of_container(container) else { return };
+        let id = unit.id;
+        let limits = &self.settings.recycle;
+        let percent = |part: Option<u64>, whole: Option<u64>| {
+            let (part, whole) = (part?, whole.filter(|whole| *whole > 0)?);
+            Some(u128::from(part) * 100 / u128::from(whole))
+        };
+        let over =
+            |value: Option<u128>, limit: u32| limit > 0 && value.is_some_and(|v| v >= u128::from(limit));
+        let memory = percent(usage.memory_bytes, usage.memory_limit_bytes);
+        let pids = percent(usage.pids, usage.pids_limit);
+        let cpu_over = limits.max_cpu_percent > 0
+            && usage.cpu_percent.is_some_and(|cpu| cpu >= f64::from(limits.max_cpu_percent));
+        let why = if over(memory, limits.max_memory_percent) {
+            Some(Leave::Memory)
+        } else if over(pids, limits.max_pids_percent) {
+            Some(Leave::Pids)
+        } else if cpu_over {
+            Some(Leave::Cpu)
+        } else {
+            None
+        };
+        match why {
+            None => {
+                self.pressed.remove(&id);
+            }
+            Some(why) => {
+                let (known, since) = self.pressed.get(&id).copied().unwrap_or((why, now));
+                self.pressed.insert(id, if known == why { (known, since) } else { (why, now) });
+            }
+        }
+    }
+
+    /// Whether some unit is being replaced although nothing is wrong with it.
+    fn is_replacing(&self) -> bool {
+        self.list.iter().any(|unit| {
+            unit.leaving.is_some_and(|why| why != Leave::Surplus)
+                && !matches!(unit.life.stage(), Stage::Ready | Stage::Ailing(_) | Stage::Quarantined(_))
+        })
+    }
+
+    /// Replaces what was made from other settings, one at a time, where others
+    /// have room for its streams.
+    pub(super) fn roll(&mut self, engines: &mut Engines, now: Monotonic) {
+        let drifted = self.list.iter().filter(|unit| unit.drifted).count();
+        if let Some(rolling) = &mut self.rolling {
+            rolling.done = rolling.total.saturating_sub(drifted);
+            if drifted == 0 && !self.list.iter().any(|unit| unit.leaving == Some(Leave::Drifted)) {
+                let Rolling { total, .. } = *rolling;
+                self.rolling = None;
+                self.journal.write(Entry::info("fleet_replaced", format!("{total} engines are made anew")));
+            }
+        }
+        if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() {
+            return;
+        }
+        // Those that serve nobody first: whatever is in quarantine is made anew anyway.
+        let next = self.list.iter().filter(|unit| unit.drifted).filter(|unit| {
+            matches!(
+                unit.life.stage(),
+                Stage::Ready | Stage::Ailing(_) | Stage::Paused | Stage::Emptying(_, Then::Hold)
+            )
+        });
+        let Some((id, taken)) = next.map(|unit| (unit.id, unit.taken)).min_by_key(|(_, taken)| *taken) else {
+            return;
+        };
+        let own_free = self.list.iter().find(|u| u.id == id).map_or(0, |u| match u.life.stage() {
+            Stage::Ready => u.capacity.saturating_sub(u.taken),
+            _ => 0,
+        });
+        let others_free = engines.table().free_slots().saturating_sub(own_free);
+        if others_free >= taken {
+            self.order(id, Order::Remake(Leave::Drifted), engines, now);
+        }
+    }
+
+    /// Makes every engine anew, one at a time, its streams moved before.
+    pub(crate) fn replace_all(&mut self) -> Rolling {
+        for unit in &mut self.list {
+            unit.drifted = true;
+        }
+        let rolling = Rolling { total: self.list.len(), done: 0 };
+        self.journal.write(Entry::info(
+            "fleet_replacing",
+            format!("{} engines are made anew, one at a time", rolling.total),
+        ));
+        self.rolling = Some(rolling);
+        rolling
+    }
+
+    /// Makes sure that nothing of what is known of the image is believed.
+    pub(crate) fn refresh_image(&mut self) {
+        self.image.forget();
+    }
+
+    /// The containers of engines that run: id and name.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (Arc<str>, Arc<str>)> + '_ {
+        let run = self.list.iter().filter(|unit| unit.runs() || unit.life.stage() == Stage::Booting);
+        run.filter_map(|unit| Some((Arc::clone(unit.container.as_ref()?), Arc::clone(&unit.name))))
+    }
+}
+
+fn free(view: &UnitView) -> u32 {
+    view.capacity.saturating_sub(view.taken)
+}

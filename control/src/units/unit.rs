@@ -1,0 +1,143 @@
+//! One engine's place: its life, its container, and what belongs to both.
+
+use std::sync::Arc;
+
+use millrace_boundary::{EngineId, EngineState, Monotonic};
+
+use crate::{
+    autoscale::{UnitId, UnitState, UnitView},
+    engine::Ailment,
+    engines::Engine,
+    fleet::docker::{Ports, SpecHash},
+    unit::{Ail, Leave, Life, Look, Sense, Stage, Then},
+};
+
+/// One place.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    /// Who.
+    pub(crate) id: UnitId,
+    /// Its life.
+    pub(crate) life: Life,
+    /// What its container is called.
+    pub(crate) name: Arc<str>,
+    /// Its container, while it has one.
+    pub(crate) container: Option<Arc<str>>,
+    /// Its ports.
+    pub(crate) ports: Ports,
+    /// What its container was made from.
+    pub(crate) hash: Option<SpecHash>,
+    /// Whether that differs from what is in force.
+    pub(crate) drifted: bool,
+    /// When its container was made.
+    pub(crate) born: Monotonic,
+    /// Its engine, while the table has it.
+    pub(crate) engine: Option<EngineId>,
+    /// Since when no stream is on it.
+    pub(crate) idle_since: Option<Monotonic>,
+    /// Whether its container has an address.
+    pub(crate) reachable: bool,
+    /// What it is to be replaced for, while it is.
+    pub(crate) leaving: Option<Leave>,
+    /// Its container has ended, and how is being asked.
+    pub(crate) has_died: bool,
+    /// Its container was made, and has yet to show whether it works.
+    pub(crate) on_trial: bool,
+    /// Restarts and new containers so far.
+    pub(crate) restarts: u32,
+    /// Streams on it at the last look.
+    pub(crate) taken: u32,
+    /// Its slots at the last look.
+    pub(crate) capacity: u32,
+}
+
+impl Unit {
+    /// What is known of it now.
+    pub(crate) fn sense(&mut self, engine: Option<&Engine>, may_mend: bool, now: Monotonic) -> Sense {
+        self.engine = engine.map(|engine| engine.id);
+        self.taken = engine.map_or(0, |engine| engine.slots.taken());
+        self.capacity = engine.map_or(0, |engine| engine.slots.capacity());
+        match self.taken {
+            0 => self.idle_since = self.idle_since.or(Some(now)),
+            _ => self.idle_since = None,
+        }
+        let started = self.life.started();
+        let probed_good = engine.and_then(|engine| engine.life.last_probe()).is_some_and(|probe| {
+            probe.failure.is_none() && (probe.at > started || self.life.stage() != Stage::Booting)
+        });
+        let is_good = probed_good
+            && engine.is_some_and(|engine| {
+                matches!(engine.life.state(), EngineState::Ready | EngineState::Draining)
+            });
+        let ail = match engine {
+            _ if !self.reachable => Some(Ail::Unreachable),
+            Some(engine) => engine.life.ail().map(|ail| match ail {
+                Ailment::Api => Ail::Api,
+                Ailment::Offline => Ail::Offline,
+                Ailment::Starts => Ail::Starts,
+            }),
+            // The list has it, and the table has yet to.
+            None => None,
+        };
+        Sense { is_good, ail, taken: self.taken, may_mend }
+    }
+
+    /// As the policy sees it.
+    pub(crate) fn view(&self) -> UnitView {
+        let state = match self.life.stage() {
+            Stage::Making => UnitState::Creating,
+            Stage::Booting => UnitState::Booting,
+            Stage::Ready => UnitState::Ready,
+            Stage::Ailing(_) => UnitState::Degraded,
+            Stage::Emptying(_, Then::Restart | Then::Remake)
+            | Stage::Mending
+            | Stage::Burying(_)
+            | Stage::Quarantined(_) => UnitState::Mending,
+            Stage::Emptying(_, Then::Remove | Then::Hold) => UnitState::Draining,
+            Stage::Pausing | Stage::Paused => UnitState::Paused,
+            Stage::Waking => UnitState::Booting,
+            Stage::Leaving | Stage::Gone => UnitState::Stopping,
+        };
+        UnitView {
+            id: self.id,
+            state,
+            taken: self.taken,
+            capacity: self.capacity,
+            born: self.born,
+            idle_since: self.idle_since,
+            drifted: self.drifted,
+        }
+    }
+
+    /// Every port it has.
+    pub(crate) fn all_ports(&self) -> impl Iterator<Item = u16> + use<> {
+        let Ports { http, https, api, p2p } = self.ports;
+        [Some(http), https, api, p2p].into_iter().flatten()
+    }
+
+    /// Whether it has a container that may play.
+    pub(crate) fn runs(&self) -> bool {
+        matches!(self.life.stage(), Stage::Ready | Stage::Ailing(_) | Stage::Emptying(..))
+    }
+
+    /// Whether it may be said to get ready soon.
+    pub(crate) fn is_coming(&self) -> bool {
+        matches!(
+            self.life.stage(),
+            Stage::Making | Stage::Booting | Stage::Mending | Stage::Waking | Stage::Pausing | Stage::Paused
+        )
+    }
+}
+
+/// What a container's state means here.
+pub(crate) fn look(state: crate::fleet::docker::ContainerState, reachable: bool) -> Look {
+    use crate::fleet::docker::ContainerState;
+    match state {
+        ContainerState::Running | ContainerState::Restarting => Look::Running { reachable },
+        ContainerState::Paused => Look::Paused,
+        ContainerState::Created
+        | ContainerState::Exited
+        | ContainerState::Dead
+        | ContainerState::Removing => Look::Down,
+    }
+}
