@@ -39,6 +39,8 @@ pub(crate) struct Engine {
     /// Its slots; every table points at the same ones.
     pub(crate) slots: Arc<Slots>,
     sessions: u64,
+    /// Streams that it may play at once when nothing has to be tried first.
+    bears: u32,
     admission: Admission,
     next_probe: Monotonic,
     probing: bool,
@@ -57,6 +59,21 @@ impl Engine {
         self.sessions
     }
 
+    /// Streams that it may play at once, as soon as it has shown that it works.
+    pub(crate) fn bears(&self) -> u32 {
+        self.bears
+    }
+
+    /// Slots that are free, those included that it gets once it has shown that.
+    pub(crate) fn free(&self) -> u32 {
+        self.bears.saturating_sub(self.slots.taken())
+    }
+
+    /// Whether it takes one stream, and more as soon as that has started.
+    pub(crate) fn is_tried(&self) -> bool {
+        self.admission == Admission::One && self.life.state() == EngineState::Ready
+    }
+
     fn is_paused(&self) -> bool {
         self.life.state() == EngineState::Paused
     }
@@ -66,8 +83,9 @@ impl Engine {
     }
 
     /// Gives it the slots that it may have of the `configured` ones.
-    fn admit(&self, configured: u32) {
+    fn admit(&mut self, configured: u32) {
         let bears = self.crowding.most().map_or(configured, |most| most.min(configured));
+        self.bears = bears;
         self.slots.set_capacity(match self.admission {
             Admission::All => bears,
             Admission::One => bears.min(self.slots.taken().saturating_add(1)),
@@ -171,6 +189,7 @@ impl Engines {
                 crowding: Crowding::default(),
                 slots: Slots::new(self.capacity),
                 sessions: 0,
+                bears: self.capacity,
                 admission: Admission::All,
                 next_probe: now,
                 probing: false,

@@ -46,7 +46,11 @@ impl Units {
                         self.storm.fell(now);
                     }
                     match tidings {
-                        Tidings::Ready { .. } => self.proves(place, true, now),
+                        Tidings::Ready { .. } => {
+                            // Only now is it replaced, and another one may be.
+                            self.list[place].leaving = None;
+                            self.proves(place, true, now);
+                        }
                         Tidings::BootLimit(_) | Tidings::Died | Tidings::Vanished => {
                             self.proves(place, false, now);
                         }
@@ -89,7 +93,8 @@ impl Units {
             on_trial: false,
             restarts: 0,
             taken: 0,
-            capacity: 0,
+            capacity: self.autoscaler.policy().capacity,
+            is_tried: false,
         });
         // The pace was asked by whoever adds.
         let place = self.list.len() - 1;
@@ -127,7 +132,9 @@ impl Units {
         loop {
             self.names = self.names.wrapping_add(1);
             let name = format!("{}-{}", self.fleet, self.names);
-            let is_taken = self.list.iter().any(|unit| *unit.name == *name);
+            // Also by one that stopped while no server ran, until it is removed.
+            let is_taken =
+                self.list.iter().any(|unit| *unit.name == *name) || self.seen_names.contains(name.as_str());
             if !is_taken {
                 return name.into();
             }
@@ -168,13 +175,13 @@ impl Units {
     fn push_deed(&mut self, place: usize, deed: Deed) {
         let makes = matches!(deed, Deed::Make | Deed::Remake);
         if makes {
-            let name = self.next_name();
+            let name = (deed == Deed::Remake).then(|| self.next_name());
             let hash = self.spec.as_ref().map(|spec| spec.hash());
             let unit = &mut self.list[place];
             unit.hash = hash;
             unit.drifted = false;
             unit.on_trial = true;
-            if deed == Deed::Remake {
+            if let Some(name) = name {
                 unit.name = name;
             }
         }
@@ -240,7 +247,6 @@ impl Units {
         if matches!(deed, Deed::Make | Deed::Remake) && result.is_ok() {
             unit.born = now;
             unit.reachable = true;
-            unit.leaving = None;
         }
         unit.container = container;
         if std::mem::take(&mut unit.has_died) && autopsy.is_some() {

@@ -2,6 +2,7 @@
 //! all of them, and what is to be done next. Decides; does no I/O itself.
 
 mod carry;
+mod demand;
 mod image;
 mod ports;
 mod scaling;
@@ -13,7 +14,7 @@ mod unit;
 mod work;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -31,6 +32,7 @@ use crate::{
     template::{Templates, Wants},
     unit::{Deed, Event, Leave, Life, Limits, Look, Order, Stage},
 };
+use demand::Demand;
 use image::Image;
 use ports::Ports;
 pub use settings::{CacheKind, Container, DockerFleet, Pull, Recycle, Scale};
@@ -58,6 +60,7 @@ pub(crate) struct Units {
     list: Vec<Unit>,
     next_id: u32,
     autoscaler: Autoscaler,
+    demand: Demand,
     ports: Ports,
     /// What engines may be made of.
     pub(crate) templates: Templates,
@@ -76,6 +79,8 @@ pub(crate) struct Units {
     /// Deeds that wait for the pace.
     paced: VecDeque<(UnitId, Deed)>,
     strays: BTreeMap<Arc<str>, Monotonic>,
+    /// Names of all containers in the last list.
+    seen_names: BTreeSet<Arc<str>>,
     disk: HashMap<Arc<str>, u64>,
     disk_at: Option<Monotonic>,
     /// Whether a list has been seen.
@@ -106,6 +111,7 @@ impl Units {
     pub(crate) fn new(settings: DockerFleet, fleet: FleetName, templates: Templates, now: Monotonic) -> Self {
         Self {
             autoscaler: Autoscaler::new(scaling::policy(&settings, None), now),
+            demand: Demand::default(),
             ports: Ports::new(settings.container.ports.clone()),
             fleet,
             list: Vec::new(),
@@ -123,6 +129,7 @@ impl Units {
             in_flight: 0,
             paced: VecDeque::new(),
             strays: BTreeMap::new(),
+            seen_names: BTreeSet::new(),
             disk: HashMap::new(),
             disk_at: None,
             is_known: false,
@@ -215,8 +222,9 @@ impl Units {
             if !self.is_ours(seen) || self.of_container(&seen.id).is_some() {
                 continue;
             }
-            // Its unit is being made, and has not been told the id.
-            if self.list.iter().any(|unit| unit.name == seen.name && unit.container.is_none()) {
+            // It is being made for a unit, which has yet to be told the id: one that
+            // is made anew still has that of its last container.
+            if self.list.iter().any(|unit| unit.name == seen.name) {
                 continue;
             }
             match unit::look(seen.state, true) {
@@ -235,6 +243,7 @@ impl Units {
             }
         }
         self.strays = strays;
+        self.seen_names = seen.iter().map(|seen| Arc::clone(&seen.name)).collect();
         self.sweep(engines, now);
     }
 
@@ -303,7 +312,8 @@ impl Units {
             on_trial: false,
             restarts: 0,
             taken: 0,
-            capacity: 0,
+            capacity: self.autoscaler.policy().capacity,
+            is_tried: false,
         };
         self.ports.reserve(unit.all_ports());
         let is_paused = look == Look::Paused;
@@ -342,11 +352,13 @@ impl Units {
         let mut one_mends = self.list.iter().any(|unit| {
             unit.life.mends() > 0 && matches!(unit.life.stage(), Stage::Mending | Stage::Booting)
         });
+        let usual = self.autoscaler.policy().capacity;
         for place in 0..self.list.len() {
             let engine = self.list[place].container.as_ref().and_then(|c| by_identity.get(c)).copied();
             let may_mend = self.answers && !(is_storm && one_mends);
             let before = self.list[place].life.stage();
-            let sense = self.list[place].sense(engine.and_then(|at| engines.all().get(at)), may_mend, now);
+            let engine = engine.and_then(|at| engines.all().get(at));
+            let sense = self.list[place].sense(engine, usual, may_mend, now);
             self.apply(place, Event::Tick, sense, engines, now);
             let began = matches!(before, Stage::Ailing(_))
                 && !matches!(self.list[place].life.stage(), Stage::Ailing(_) | Stage::Ready);
@@ -354,6 +366,8 @@ impl Units {
         }
         self.recycle(engines, now);
         self.roll(engines, now);
+        let taken = engines.all().iter().map(|engine| engine.slots.taken()).fold(0, u32::saturating_add);
+        let waiting = self.demand.look(waiting, taken, now);
         self.scale(waiting, hour, engines, now);
         self.begin_paced(now);
         self.sweep(engines, now);
@@ -363,9 +377,10 @@ impl Units {
 
     /// An event that needs no fresh look at the engine.
     fn on(&mut self, place: usize, event: Event, engines: &mut Engines, now: Monotonic) {
+        let usual = self.autoscaler.policy().capacity;
         let unit = &mut self.list[place];
         let engine = unit.container.as_deref().and_then(|container| engines.by_identity(container));
-        let sense = unit.sense(engine, self.answers, now);
+        let sense = unit.sense(engine, usual, self.answers, now);
         self.apply(place, event, sense, engines, now);
     }
 

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use millrace_boundary::Monotonic;
+use millrace_boundary::{EngineState, Monotonic};
 
 use super::{DockerFleet, Pull, Rolling, Units, Work};
 use crate::{
-    autoscale::{BreakerPolicy, BreakerState, Observation, Policy, UnitState, UnitView},
-    engines::Engines,
+    autoscale::{BreakerPolicy, BreakerState, Observation, Policy, UnitView},
+    engines::{Engine, Engines},
     fleet::docker::PullPolicy,
     journal::Entry,
     statistics::Usage,
@@ -91,10 +91,10 @@ impl Units {
             return;
         }
         let views: Vec<UnitView> = self.list.iter().map(super::Unit::view).collect();
-        let found_free = engines
-            .table()
-            .free_slots()
-            .saturating_sub(views.iter().filter(|v| v.state == UnitState::Ready).map(free).sum());
+        let found = engines.all().iter().filter(|engine| {
+            engine.life.state() == EngineState::Ready && self.of_container(engine.identity()).is_none()
+        });
+        let found_free = found.map(Engine::free).fold(0, u32::saturating_add);
         let can_make = self.answers && self.is_known && self.spec.is_some() && self.image.is_there();
         let hour = hour.filter(|_| self.settings.scale.forecast);
         let observation = Observation { units: &views, found_free, waiting, hour, docker_answers: can_make };
@@ -175,9 +175,18 @@ impl Units {
             let engine = self.engine_of(unit, engines);
             let sessions = engine.map_or(0, |engine| engine.sessions());
             let disk = unit.container.as_ref().and_then(|id| self.disk.get(id)).copied().unwrap_or(0);
-            let why = if !limits.max_age.is_zero() && now.since(unit.born) >= limits.max_age {
+            let age = now.since(unit.born);
+            // Streams that move count as sessions where they go: without an age,
+            // a few that move would be handed round for ever.
+            let is_worn = limits.max_sessions > 0
+                && sessions >= limits.max_sessions
+                && age >= self.settings.scale.min_life;
+            let is_old = !limits.max_age.is_zero() && age >= limits.max_age;
+            // Neither is pressing: it waits until the others have room.
+            let has_room = self.others_free(unit, engines) >= unit.taken;
+            let why = if is_old && has_room {
                 Leave::Age
-            } else if limits.max_sessions > 0 && sessions >= limits.max_sessions {
+            } else if is_worn && has_room {
                 Leave::Sessions
             } else if limits.max_disk > 0 && disk >= limits.max_disk {
                 Leave::Disk
@@ -261,14 +270,19 @@ impl Units {
         let Some((id, taken)) = next.map(|unit| (unit.id, unit.taken)).min_by_key(|(_, taken)| *taken) else {
             return;
         };
-        let own_free = self.list.iter().find(|u| u.id == id).map_or(0, |u| match u.life.stage() {
-            Stage::Ready => u.capacity.saturating_sub(u.taken),
-            _ => 0,
-        });
-        let others_free = engines.table().free_slots().saturating_sub(own_free);
-        if others_free >= taken {
+        let has_room =
+            self.list.iter().find(|u| u.id == id).is_some_and(|u| self.others_free(u, engines) >= taken);
+        if has_room {
             self.order(id, Order::Remake(Leave::Drifted), engines, now);
         }
+    }
+
+    /// Free slots of all engines but that of `unit`.
+    fn others_free(&self, unit: &super::Unit, engines: &Engines) -> u32 {
+        let others = engines.all().iter().filter(|engine| {
+            engine.life.state() == EngineState::Ready && Some(engine.identity()) != unit.container.as_ref()
+        });
+        others.map(Engine::free).fold(0, u32::saturating_add)
     }
 
     /// Makes every engine anew, one at a time, its streams moved before.
@@ -295,8 +309,4 @@ impl Units {
         let run = self.list.iter().filter(|unit| unit.runs() || unit.life.stage() == Stage::Booting);
         run.filter_map(|unit| Some((Arc::clone(unit.container.as_ref()?), Arc::clone(&unit.name))))
     }
-}
-
-fn free(view: &UnitView) -> u32 {
-    view.capacity.saturating_sub(view.taken)
 }
