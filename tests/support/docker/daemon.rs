@@ -279,6 +279,7 @@ impl Dockerd {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
+        end::thaw(&self.cgroup);
         end::kill_and_wait(&mut self.init, self.first);
         end::remove_cgroups(&self.cgroup);
         // Dropped with the lock even if a test has panicked within it.
