@@ -89,12 +89,12 @@ fn it_neither_ends_nor_waits_when_nobody_reads_what_it_says() {
 
 #[test]
 fn a_port_that_never_opens_was_not_open_for_a_moment_either() {
-    for scenario in ["boot-never", "boot-slow(60s)", "refuse"] {
+    // Again and again, as the moment would be short.
+    for scenario in ["boot-never", "boot-slow(60s)", "refuse"].repeat(10) {
         let [engine, control] = two_free();
         let (port, listen) = (engine.port().to_string(), control.to_string());
         let args = ["--first-port", &port, "--control", &listen];
         let _program = Program::start(&args, &[("EMULATOR_SCENARIO", scenario)]);
-        // Without a pause: the moment would be short.
         while refuses(control) {
             assert!(refuses(engine), "{scenario}: at first");
         }
