@@ -80,6 +80,18 @@ fn a_container_outlives_whatever_befalls_its_daemon() {
     assert_eq!((container.name.as_str(), container.state.as_str()), ("first", "running"));
     assert_eq!(container.labels["a"], "b,c=d");
 
+    // What Docker itself costs, without a client to be started.
+    let order = |method: &str, target: &str| timed(target, || docker.api(method, target, None));
+    let create =
+        json!({ "Image": IMAGE, "Cmd": ["--first-port", "0"], "HostConfig": { "NetworkMode": "host" } });
+    let target = "/containers/create?name=second";
+    timed(target, || docker.api("POST", target, Some(&create.to_string())));
+    for what in ["start", "pause", "unpause", "restart", "stop"] {
+        order("POST", &format!("/containers/second/{what}"));
+    }
+    order("DELETE", "/containers/second");
+    assert_eq!(docker.containers().len(), 1);
+
     docker.pause_daemon();
     let config = ["--unix-socket", docker.socket().to_str().unwrap(), "-m", "0.3", "-s", "http://d/_ping"]
         .map(String::from);
@@ -107,7 +119,8 @@ fn a_container_outlives_whatever_befalls_its_daemon() {
     let log = docker.docker(&["logs", "first"]);
     assert!(log.contains(&format!("engine 0 http://{address}")), "{log}");
     let events = docker.events_since(begun);
-    let of_it = events.iter().filter(|e| e["Type"] == "container").map(|e| e["Action"].as_str().unwrap());
+    let is_it = |e: &&Value| e["Type"] == "container" && e["Actor"]["Attributes"]["name"] == "first";
+    let of_it = events.iter().filter(is_it).map(|e| e["Action"].as_str().unwrap());
     let last: Vec<_> = of_it.collect();
     assert!(last.ends_with(&["kill", "die", "stop"]) || last.ends_with(&["kill", "stop", "die"]), "{last:?}");
 }
@@ -365,6 +378,12 @@ fn the_proxy_counts_each_request_and_fails_as_it_is_told() {
         assert_eq!(outcome.stdout.contains("no space left on device"), expected == "500", "{outcome:?}");
     }
     assert_eq!(created(), 1);
+    // The one set last goes first, and lets the one before do when it is used up.
+    proxy.play("*", Act::Answer(500, "any".to_owned()), Times::Next(1));
+    proxy.play("GET /version", Act::Answer(418, "this".to_owned()), Times::Next(1));
+    for expected in ["418", "500", "200"] {
+        assert!(ask("5", &["http://d/version"]).stdout.ends_with(expected), "{expected}");
+    }
     // Held before the daemon has it, and after.
     for (act, more) in [(Act::Hang, 0), (Act::Lose, 1)] {
         let before = created();
