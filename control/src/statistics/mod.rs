@@ -204,7 +204,7 @@ async fn ask(docker: Docker, id: Arc<str>) -> Asked {
     let options = StatsOptions { stream: false, one_shot: true };
     let mut answers = docker.stats(&id, Some(options));
     let answer = timeout(ANSWER, answers.next()).await;
-    let reading = answer.ok().flatten().and_then(Result::ok).map(|answer| Reading::of(&answer));
+    let reading = answer.ok().flatten().and_then(Result::ok).and_then(|answer| Reading::of(&answer));
     drop(answers);
     (id, reading.map(|reading| (reading, Monotonic::now())))
 }
