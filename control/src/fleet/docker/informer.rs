@@ -3,7 +3,7 @@
 //! at most the time to the next look.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     future::pending,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -47,6 +47,7 @@ const RETRY_LONGEST: Duration = Duration::from_secs(5);
 struct Roster {
     members: Arc<[Member]>,
     seen: Arc<[Seen]>,
+    lenders: Arc<BTreeMap<Arc<str>, Arc<str>>>,
 }
 
 /// Follows one daemon; ends when dropped.
@@ -86,6 +87,11 @@ impl Informer {
     /// All containers with our label that were there then, oldest first.
     pub(crate) fn seen(&self) -> Arc<[Seen]> {
         self.roster.borrow().as_ref().map(|roster| Arc::clone(&roster.seen)).unwrap_or_default()
+    }
+
+    /// The id of the container whose network this one uses, if it does.
+    pub(crate) fn lender(&self, id: &str) -> Option<Arc<str>> {
+        self.roster.borrow().as_ref()?.lenders.get(id).cloned()
     }
 
     /// What events told of deaths since this was called last, oldest first; the
@@ -240,7 +246,11 @@ impl Teller {
             }
             was_lost
         });
-        let now = Some(Roster { members: found.members.into(), seen: found.seen.into() });
+        let now = Some(Roster {
+            members: found.members.into(),
+            seen: found.seen.into(),
+            lenders: found.lenders.into(),
+        });
         self.roster.send_if_modified(|roster| {
             let differs = *roster != now;
             if differs {

@@ -346,6 +346,7 @@ async fn an_engine_follows_the_container_that_lends_it_its_network() {
         let is_met = tokio::time::timeout(Duration::from_secs(3), is_so).await.is_ok();
         assert!(is_met, "{name}: {:?}", informer.seen());
     }
+    assert_eq!((informer.lender("e").as_deref(), informer.lender("f")), (Some(lender.as_str()), None));
     let requests = fake.requests();
     assert!(requests.iter().any(|r| r.contains("containers/json?") && r.contains(&lender)), "{requests:#?}");
 }
