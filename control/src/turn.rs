@@ -194,7 +194,8 @@ impl Control {
         engines.adopt(&units.members(&informer.members(), &seen), now);
         units.listed(&seen, begun, engines, now);
         if let Some(crew) = &mut self.crew {
-            crew.engines(engines.all().iter().map(|engine| Arc::clone(engine.identity())), now);
+            let ids = engines.all().iter().map(|engine| Arc::clone(engine.identity()));
+            crew.engines(ids.map(|id| (Arc::clone(&id), informer.lender(&id))), now);
         }
     }
 
