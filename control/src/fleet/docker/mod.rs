@@ -1,10 +1,24 @@
-//! Engines that run as containers of a Docker daemon. Nothing here creates,
-//! starts, stops or removes one: Docker is asked, never told.
+//! Engines that run as containers of a Docker daemon. `daemon`, `informer` and
+//! `container` ask which there are; `hands` alone changes anything, and only
+//! what carries our fleet's label.
 
+pub(crate) mod auth;
+pub(crate) mod body;
+mod classify;
 mod container;
 mod daemon;
 mod error;
+pub(crate) mod hands;
+pub(crate) mod image;
 mod informer;
+pub(crate) mod known;
+pub(crate) mod labels;
+pub(crate) mod logs;
+pub(crate) mod look;
+pub(crate) mod ports;
+pub(crate) mod pull;
+mod secrets;
+pub(crate) mod spec;
 mod uri;
 
 #[cfg(test)]
