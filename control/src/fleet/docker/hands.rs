@@ -7,6 +7,8 @@ mod ask;
 mod sweep;
 
 #[cfg(test)]
+mod deadline_tests;
+#[cfg(test)]
 mod docker_tests;
 #[cfg(test)]
 mod private_docker;

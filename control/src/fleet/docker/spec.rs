@@ -177,13 +177,13 @@ impl fmt::Debug for SpecHash {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
 
     /// A spec with something in each field.
-    pub(in super::super) fn example() -> EngineSpec {
+    pub(in crate::fleet) fn example() -> EngineSpec {
         let text = |text: &str| text.to_owned();
         EngineSpec {
             image: text("ghcr.io/example/engine:3.2"),
