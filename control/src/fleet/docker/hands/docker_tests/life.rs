@@ -84,6 +84,14 @@ async fn a_container_is_made_started_frozen_restarted_stopped_and_removed() {
     assert_eq!(daemon.docker(&["ps", "--all", "--quiet"]), "");
     let gone = hands.start(&id).await.unwrap_err();
     assert!(matches!(gone, DockerError::Gone(_)), "{gone:?}");
+    // One that a restart has started is not removed when it cannot start again.
+    let id = hands.create(&spec, &ports(19000), "engine-1").await.unwrap();
+    hands.restart(&id, Duration::from_secs(5)).await.unwrap();
+    hands.pause(&id).await.unwrap();
+    let paused = hands.start(&id).await.unwrap_err();
+    assert!(matches!(paused, DockerError::Conflict(_) | DockerError::Failed(_)), "{paused:?}");
+    assert!(hands.inspect(&id).await.unwrap().paused);
+    hands.remove(&id).await.unwrap();
     // Both that remove it at once are told that it is gone.
     let id = hands.create(&spec, &ports(19000), "engine-1").await.unwrap();
     hands.start(&id).await.unwrap();
