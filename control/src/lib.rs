@@ -41,6 +41,7 @@ pub use fleet::docker::{
     look_at_docker,
 };
 
+pub use api::admins::Subnet;
 pub use turn::DISMISS_LIMIT;
 pub use units::{CacheKind, Container, DockerFleet, Pull, Recycle, Scale};
 
@@ -65,6 +66,8 @@ pub struct ControlConfig {
     pub engine_capacity: u32,
     /// Time between two probes of one engine.
     pub probe_interval: Duration,
+    /// Who may change the fleet: peers in one of these networks.
+    pub admins: Vec<Subnet>,
     /// The address that the shards listen on.
     pub address: SocketAddr,
     /// The way to each shard, in order.

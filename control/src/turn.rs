@@ -97,6 +97,7 @@ impl Control {
             address: config.address,
             phase: Phase::Serving,
             engines,
+            admins: config.admins,
             no_engine_remedy: fleet.remedy(),
             plays_anything: matches!(fleet, Fleet::Emulated(_)),
             sessions: crate::sessions::Sessions::default(),
