@@ -3,12 +3,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use millrace_boundary::Monotonic;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::task::JoinSet;
 
 use crate::{
     fleet::docker::{Client, FleetName, Hands},
     statistics::{Statistics, Total, Usage},
-    unit::Order,
     units::{Outcome, Units},
 };
 
