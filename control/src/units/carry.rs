@@ -1,6 +1,6 @@
 //! Carrying out what lives ask for, and hearing what came of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use millrace_boundary::Monotonic;
 
@@ -90,7 +90,10 @@ impl Units {
             reachable: true,
             leaving: None,
             has_died: false,
+            died_as: None,
             on_trial: false,
+            is_worn: false,
+            in_haste: false,
             restarts: 0,
             taken: 0,
             capacity: self.autoscaler.policy().capacity,
@@ -180,6 +183,7 @@ impl Units {
             let unit = &mut self.list[place];
             unit.hash = hash;
             unit.drifted = false;
+            unit.is_worn = false;
             unit.on_trial = true;
             if let Some(name) = name {
                 unit.name = name;
@@ -196,7 +200,7 @@ impl Units {
             deed,
             container: unit.container.clone(),
             recipe,
-            grace: self.settings.container.stop_grace,
+            grace: if unit.in_haste { Duration::ZERO } else { self.settings.container.stop_grace },
         });
     }
 
@@ -213,7 +217,7 @@ impl Units {
             }
             Outcome::Host(Ok(host)) => {
                 self.host = Some(host);
-                self.resolve(now);
+                self.resolve();
             }
             Outcome::Host(Err(error)) => tracing::debug!(%error, "Docker does not tell what host it is on"),
             Outcome::Image { image, result } => self.image_done(&image, result, now),
@@ -249,8 +253,13 @@ impl Units {
             unit.reachable = true;
         }
         unit.container = container;
-        if std::mem::take(&mut unit.has_died) && autopsy.is_some() {
-            let entry = Entry::warning("engine_died", tidings::how_it_ended(autopsy.as_ref()));
+        // Asked again when Docker did not answer.
+        let is_unasked =
+            autopsy.is_none() && matches!(&result, Err(error) if fault_of(error) == Fault::Daemon);
+        if unit.has_died && !is_unasked {
+            unit.has_died = false;
+            let heard = self.fates.take(unit.died_as.take().as_deref());
+            let entry = Entry::warning("engine_died", tidings::how_it_ended(autopsy.as_ref(), heard));
             let name = Arc::clone(&unit.name);
             self.journal.write(entry.of(&name).with(autopsy));
         }
@@ -307,7 +316,7 @@ impl Units {
 
     /// What engines are made from, anew: from the template in force, for this
     /// host.
-    pub(crate) fn resolve(&mut self, now: Monotonic) {
+    pub(crate) fn resolve(&mut self) {
         let Some(host) = &self.host else { return };
         match spec::of(&self.settings.container, &self.templates, host) {
             Ok((spec, wants)) => {
@@ -322,14 +331,13 @@ impl Units {
             }
             Err(error) => self.journal.open("template_unusable", error.message, error.remedy),
         }
-        let _ = now;
     }
 
     /// Marks the units that were made from something else.
     pub(super) fn note_drift(&mut self) {
         let Some(hash) = self.spec.as_ref().map(|spec| spec.hash()) else { return };
         for unit in &mut self.list {
-            unit.drifted = unit.hash.as_ref() != Some(&hash);
+            unit.drifted = unit.is_worn || unit.hash.as_ref() != Some(&hash);
         }
     }
 }

@@ -3,9 +3,12 @@
 
 mod carry;
 mod demand;
+mod fates;
 mod image;
+mod orders;
 mod ports;
 mod scaling;
+mod served;
 mod settings;
 mod spec;
 mod storm;
@@ -22,19 +25,22 @@ use std::{
 use millrace_boundary::Monotonic;
 
 use crate::{
-    autoscale::{Autoscaler, UnitId},
+    autoscale::{Autoscaler, ProfileError, UnitId},
     engines::{Engine, Engines},
     fleet::{
         Member,
-        docker::{ContainerState, EngineSpec, FLEET_LABEL, FleetName, HostLook, Seen, marks},
+        docker::{ContainerState, EngineSpec, FLEET_LABEL, FleetName, Hint, HostLook, Seen, marks},
     },
     journal::{Entry, Journal},
     template::{Templates, Wants},
     unit::{Deed, Event, Leave, Life, Limits, Look, Order, Stage},
 };
 use demand::Demand;
+use fates::Fates;
 use image::Image;
+pub(crate) use orders::{Made, Rescale, Unmade};
 use ports::Ports;
+use served::Served;
 pub use settings::{CacheKind, Container, DockerFleet, Pull, Recycle, Scale};
 use storm::Storm;
 pub(crate) use unit::Unit;
@@ -86,8 +92,15 @@ pub(crate) struct Units {
     /// Whether a list has been seen.
     is_known: bool,
     answers: bool,
-    /// Everything is being made anew, on request.
-    pub(crate) rolling: Option<Rolling>,
+    /// Since when it does, or does not.
+    answers_since: Monotonic,
+    /// The newest replacement of everything, on request.
+    rolling: Rolling,
+    /// The image is pulled at the next look, whatever the policy is.
+    pull_now: bool,
+    fates: Fates,
+    /// How much engines served.
+    pub(crate) served: Served,
     /// What the policy said last.
     pub(crate) last_plan: scaling::LastPlan,
     /// Since when a unit has been over a limit.
@@ -98,8 +111,10 @@ pub(crate) struct Units {
 }
 
 /// How far a replacement of all engines is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Rolling {
+    /// Whether some have yet to be replaced.
+    pub(crate) running: bool,
     /// Engines there were when it began.
     pub(crate) total: usize,
     /// Those replaced.
@@ -134,7 +149,11 @@ impl Units {
             disk_at: None,
             is_known: false,
             answers: false,
-            rolling: None,
+            answers_since: now,
+            rolling: Rolling::default(),
+            pull_now: false,
+            fates: Fates::default(),
+            served: Served::default(),
             last_plan: scaling::LastPlan::default(),
             pressed: HashMap::new(),
             counts: tidings::Counts::default(),
@@ -158,9 +177,12 @@ impl Units {
         &self.autoscaler
     }
 
-    /// The autoscaler, for orders.
-    pub(crate) fn autoscaler_mut(&mut self) -> &mut Autoscaler {
-        &mut self.autoscaler
+    /// Takes over what was learned of the demand before.
+    ///
+    /// # Errors
+    /// When it is nothing of the kind.
+    pub(crate) fn take_over(&mut self, peaks: &[f32]) -> Result<(), ProfileError> {
+        self.autoscaler.import_profile(peaks)
     }
 
     /// The image, for people.
@@ -178,13 +200,26 @@ impl Units {
         self.list.iter().find(|unit| unit.container.as_deref() == Some(container))
     }
 
+    /// Whether Docker answers, and since when that is so.
+    pub(crate) fn docker_answers(&self) -> (bool, Monotonic) {
+        (self.answers, self.answers_since)
+    }
+
+    /// Takes in what events told of deaths.
+    pub(crate) fn hear(&mut self, hints: Vec<Hint>) {
+        hints.into_iter().for_each(|hint| self.fates.hear(hint));
+    }
+
     fn limits(&self) -> Limits {
         let Recycle { boot_limit, drain_limit, .. } = self.settings.recycle;
         Limits { boot: boot_limit, drain: drain_limit }
     }
 
     /// Whether Docker answers; what it said last stays true while it does not.
-    pub(crate) fn daemon(&mut self, refusal: Option<(String, &'static str)>, answers: bool) {
+    pub(crate) fn daemon(&mut self, refusal: Option<(String, &'static str)>, answers: bool, now: Monotonic) {
+        if self.answers != answers {
+            self.answers_since = now;
+        }
         if answers {
             self.journal.close("docker_lost", "Docker answers again");
             if !self.answers {
@@ -270,9 +305,11 @@ impl Units {
     pub(crate) fn leave_all(&mut self, engines: &mut Engines, now: Monotonic) {
         self.settings.scale.max = 0;
         self.settings.container.stop_grace = Duration::from_secs(1);
-        for id in self.list.iter().map(|unit| unit.id).collect::<Vec<_>>() {
-            self.order(id, Order::Kill, engines, now);
+        for place in 0..self.list.len() {
+            self.list[place].leaving = Some(Leave::Asked);
+            self.on(place, Event::Order(Order::Kill), engines, now);
         }
+        self.sweep(engines, now);
         self.works.retain(|work| !matches!(work, Work::Image { .. } | Work::Host | Work::Disk));
     }
 
@@ -309,7 +346,10 @@ impl Units {
             reachable: seen.address.is_ok(),
             leaving: None,
             has_died: false,
+            died_as: None,
             on_trial: false,
+            is_worn: false,
+            in_haste: false,
             restarts: 0,
             taken: 0,
             capacity: self.autoscaler.policy().capacity,
@@ -364,6 +404,12 @@ impl Units {
                 && !matches!(self.list[place].life.stage(), Stage::Ailing(_) | Stage::Ready);
             one_mends |= began;
         }
+        let Self { served, list, .. } = self;
+        served.look(now, || {
+            let ought = list.iter().filter(|unit| served::ought_to_serve(&unit.life));
+            ought
+                .fold((0, 0), |(all, healthy), unit| (all + 1, healthy + u32::from(unit.is_healthy(engines))))
+        });
         self.recycle(engines, now);
         self.roll(engines, now);
         let taken = engines.all().iter().map(|engine| engine.slots.taken()).fold(0, u32::saturating_add);
@@ -389,7 +435,10 @@ impl Units {
         let Some(place) = self.place(id) else { return false };
         self.list[place].leaving = match order {
             Order::Remove(why) | Order::Remake(why) => Some(why),
-            Order::Kill => Some(Leave::Asked),
+            Order::Kill => {
+                self.list[place].in_haste = true;
+                Some(Leave::Asked)
+            }
             Order::Restart | Order::Drain | Order::Undrain | Order::Pause | Order::Wake => {
                 self.list[place].leaving
             }

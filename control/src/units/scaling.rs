@@ -1,11 +1,9 @@
 //! How many units there are: what the policy is told, and what is done of what
 //! it says. And which of them are replaced, one at a time.
 
-use std::sync::Arc;
-
 use millrace_boundary::{EngineState, Monotonic};
 
-use super::{DockerFleet, Pull, Rolling, Units, Work};
+use super::{DockerFleet, Pull, Rolling, Units, Work, ports::NoPort};
 use crate::{
     autoscale::{BreakerPolicy, BreakerState, Observation, Policy, UnitView},
     engines::{Engine, Engines},
@@ -56,13 +54,6 @@ pub(super) fn policy(settings: &DockerFleet, capacity: Option<u32>) -> Policy {
 impl Units {
     /// Each engine has so many slots.
     pub(crate) fn set_capacity(&mut self, capacity: u32) {
-        self.autoscaler.set_policy(policy(&self.settings, Some(capacity)));
-    }
-
-    /// There shall be other numbers of engines.
-    pub(crate) fn rescale(&mut self, change: impl FnOnce(&mut super::Scale)) {
-        let capacity = self.autoscaler.policy().capacity;
-        change(&mut self.settings.scale);
         self.autoscaler.set_policy(policy(&self.settings, Some(capacity)));
     }
 
@@ -117,13 +108,7 @@ impl Units {
             std::iter::repeat_n(false, plan.create).chain(std::iter::repeat_n(true, plan.create_paused))
         {
             if let Err(error) = self.add(shelved, now) {
-                self.journal.open(
-                    "ports_used_up",
-                    error.to_string(),
-                    "widen docker.ports, or end what listens there; engines of other servers count as well",
-                );
-                // Counts as a failure, so that it is not tried four times a second.
-                self.autoscaler.created(false, now);
+                self.no_port(&error, now);
                 break;
             }
         }
@@ -140,16 +125,27 @@ impl Units {
         self.want_image(now);
     }
 
+    /// No port is left for an engine that was to be made.
+    pub(super) fn no_port(&mut self, error: &NoPort, now: Monotonic) {
+        self.journal.open(
+            "ports_used_up",
+            error.to_string(),
+            "widen docker.ports, or end what listens there; engines of other servers count as well",
+        );
+        // Counts as a failure, so that it is not tried four times a second.
+        self.autoscaler.created(false, now);
+    }
+
     /// The image is looked for before the first engine is made, and again
     /// whenever one could not be had.
     fn want_image(&mut self, now: Monotonic) {
         let Some(spec) = self.spec.as_ref().filter(|_| self.answers && self.image.is_due(now)) else {
             return;
         };
-        let policy = match self.settings.container.pull {
-            Pull::Missing => PullPolicy::Missing,
-            Pull::Always => PullPolicy::Always,
-            Pull::Never => PullPolicy::Never,
+        let policy = match (self.settings.container.pull, std::mem::take(&mut self.pull_now)) {
+            (Pull::Never, _) => PullPolicy::Never,
+            (Pull::Always, _) | (Pull::Missing, true) => PullPolicy::Always,
+            (Pull::Missing, false) => PullPolicy::Missing,
         };
         let image = spec.image.clone();
         let progress = self.image.begun();
@@ -249,15 +245,18 @@ impl Units {
     /// have room for its streams.
     pub(super) fn roll(&mut self, engines: &mut Engines, now: Monotonic) {
         let drifted = self.list.iter().filter(|unit| unit.drifted).count();
-        if let Some(rolling) = &mut self.rolling {
-            rolling.done = rolling.total.saturating_sub(drifted);
-            if drifted == 0 && !self.list.iter().any(|unit| unit.leaving == Some(Leave::Drifted)) {
-                let Rolling { total, .. } = *rolling;
-                self.rolling = None;
+        if self.rolling.running {
+            let Rolling { total, done, .. } = self.rolling;
+            self.rolling.done = done.max(total.saturating_sub(drifted));
+            let is_under_way = |unit: &super::Unit| unit.leaving == Some(Leave::Drifted) || unit.on_trial;
+            if drifted == 0 && !self.list.iter().any(is_under_way) {
+                self.rolling.running = false;
                 self.journal.write(Entry::info("fleet_replaced", format!("{total} engines are made anew")));
             }
         }
-        if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() {
+        // The one before has yet to show that what it was made of works.
+        let is_tried = self.list.iter().any(|unit| unit.on_trial);
+        if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() || is_tried {
             return;
         }
         // Those that serve nobody first: whatever is in quarantine is made anew anyway.
@@ -283,30 +282,5 @@ impl Units {
             engine.life.state() == EngineState::Ready && Some(engine.identity()) != unit.container.as_ref()
         });
         others.map(Engine::free).fold(0, u32::saturating_add)
-    }
-
-    /// Makes every engine anew, one at a time, its streams moved before.
-    pub(crate) fn replace_all(&mut self) -> Rolling {
-        for unit in &mut self.list {
-            unit.drifted = true;
-        }
-        let rolling = Rolling { total: self.list.len(), done: 0 };
-        self.journal.write(Entry::info(
-            "fleet_replacing",
-            format!("{} engines are made anew, one at a time", rolling.total),
-        ));
-        self.rolling = Some(rolling);
-        rolling
-    }
-
-    /// Makes sure that nothing of what is known of the image is believed.
-    pub(crate) fn refresh_image(&mut self) {
-        self.image.forget();
-    }
-
-    /// The containers of engines that run: id and name.
-    pub(crate) fn running(&self) -> impl Iterator<Item = (Arc<str>, Arc<str>)> + '_ {
-        let run = self.list.iter().filter(|unit| unit.runs() || unit.life.stage() == Stage::Booting);
-        run.filter_map(|unit| Some((Arc::clone(unit.container.as_ref()?), Arc::clone(&unit.name))))
     }
 }

@@ -165,7 +165,11 @@ async fn run_deed(
             }
             let id = id_of(container.as_ref())?;
             // In order first; whatever it does not obey, the removal ends.
-            match hands.stop(&id, grace).await {
+            let stopped = match grace {
+                Duration::ZERO => hands.kill(&id).await,
+                grace => hands.stop(&id, grace).await,
+            };
+            match stopped {
                 Ok(()) | Err(DockerError::Gone(_)) => {}
                 Err(error) if fault_of(&error) == Fault::Daemon => return Err(error),
                 Err(error) => tracing::debug!(container = %id, %error, "cannot be stopped, so it is removed"),
