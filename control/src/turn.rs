@@ -34,7 +34,7 @@ const DRAIN_MARGIN: Duration = Duration::from_millis(100);
 /// For containers to be removed at the end.
 pub const DISMISS_LIMIT: Duration = Duration::from_secs(15);
 /// Templates of one's own, in the data directory.
-const TEMPLATES: &str = "templates.json";
+pub(crate) const TEMPLATES: &str = "templates.json";
 
 /// How often a healthy server says so.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
