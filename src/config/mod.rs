@@ -175,7 +175,7 @@ impl Config {
         let mut settings = Settings::read(&layers, DockerHost::of(docker_host), &mut complaints);
         choose_fleet(&mut settings.engines, &mut layers);
         let value = |name: &str| variables.clone().find(|(n, _)| *n == name).map(|(_, v)| v.to_owned());
-        find_certificates(&mut settings.engines, value);
+        find_certificates(&mut settings.engines, settings.fleet.tls.as_deref(), value);
         cross_check(&settings, &layers, &mut complaints);
         ask_kernel(&settings.viewers, &layers, &mut complaints);
         if complaints.is_empty() {
