@@ -41,7 +41,7 @@ const KEEP_LIMIT: Duration = Duration::from_millis(50);
 /// For containers to be removed at the end.
 pub const DISMISS_LIMIT: Duration = Duration::from_secs(15);
 /// Templates of one's own, in the data directory.
-const TEMPLATES: &str = "templates.json";
+pub(crate) const TEMPLATES: &str = "templates.json";
 
 /// What was learned of the demand, there.
 const LEARNED: &str = "forecast.json";

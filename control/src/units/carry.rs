@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use millrace_boundary::Monotonic;
 
 use super::{
-    Outcome, Units, Work, ports, spec, tidings,
+    Lease, Outcome, Units, Work, ports, spec, tidings,
     work::{Recipe, fault_of},
 };
 use crate::{
@@ -215,8 +215,9 @@ impl Units {
                 self.unit_done(place, deed, container, result, autopsy, engines, now);
                 self.sweep(engines, now);
             }
-            Outcome::Host(Ok(host)) => {
+            Outcome::Host(Ok((host, lease))) => {
                 self.host = Some(host);
+                self.leased(lease, engines, now);
                 self.resolve();
             }
             Outcome::Host(Err(error)) => tracing::debug!(%error, "Docker does not tell what host it is on"),
@@ -233,6 +234,28 @@ impl Units {
                 self.disk = sizes.into_iter().map(|(id, bytes)| (Arc::from(id.as_str()), bytes)).collect();
             }
             Outcome::Disk(Err(error)) => tracing::debug!(%error, "Docker does not tell sizes"),
+        }
+    }
+
+    /// Whether the fleet is ours to run is known.
+    fn leased(&mut self, lease: Option<Arc<Lease>>, engines: &mut Engines, now: Monotonic) {
+        self.is_shared = lease.is_none();
+        self.lease = lease;
+        if !self.is_shared {
+            self.journal.close("fleet_shared", "the fleet is this server's now");
+            if let Some((seen, begun)) = self.unheard.take() {
+                self.listed(&seen, begun, engines, now);
+            }
+        } else if self.settings.scale.max > 0 {
+            self.journal.open(
+                "fleet_shared",
+                format!(
+                    "another server of this host runs the fleet {:?} on this Docker: its engines are used as they \
+                     are found, and none is made or mended",
+                    self.fleet.to_string()
+                ),
+                "give each server a name of its own in docker.name, or end the other one: this one takes over then",
+            );
         }
     }
 

@@ -16,6 +16,9 @@ use crate::{
 /// A unit over a limit for so long is replaced: a peak is none.
 const PRESSED_FOR: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// Before a port is looked for again where there was none.
+const PORTS_RETRY: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// What the policy said last, for people.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub(crate) struct LastPlan {
@@ -59,7 +62,7 @@ impl Units {
 
     /// Whether a stream without a slot may hope for one.
     pub(super) fn is_growing(&self) -> bool {
-        if self.settings.scale.max == 0 {
+        if self.settings.scale.max == 0 || self.is_shared {
             return false;
         }
         // Nobody knows yet what is there.
@@ -76,11 +79,30 @@ impl Units {
                 && !self.is_broken)
     }
 
+    /// The maximum that the policy knows, which may be below the operator's.
+    fn set_max(&mut self, max: usize) {
+        let capacity = self.autoscaler.policy().capacity;
+        let whole = policy(&self.settings, Some(capacity));
+        self.autoscaler.set_policy(Policy { max: max.min(whole.max), ..whole });
+    }
+
+    /// A port may have become free.
+    fn try_ports_again(&mut self, now: Monotonic) {
+        if self.no_port_until.is_some_and(|until| until <= now) {
+            self.no_port_until = None;
+            self.set_max(usize::MAX);
+        }
+    }
+
     /// Asks the policy, and does what it says.
     pub(super) fn scale(&mut self, waiting: u32, hour: Option<u32>, engines: &mut Engines, now: Monotonic) {
         if self.settings.scale.max == 0 && self.list.is_empty() {
             return;
         }
+        if self.lease.is_none() {
+            return;
+        }
+        self.try_ports_again(now);
         let views: Vec<UnitView> = self.list.iter().map(super::Unit::view).collect();
         let found = engines.all().iter().filter(|engine| {
             engine.life.state() == EngineState::Ready && self.of_container(engine.identity()).is_none()
@@ -132,8 +154,14 @@ impl Units {
             error.to_string(),
             "widen docker.ports, or end what listens there; engines of other servers count as well",
         );
-        // Counts as a failure, so that it is not tried four times a second.
-        self.autoscaler.created(false, now);
+        // As many as there are have to do for a while. It is no failure to make
+        // one: that would keep those that have ports from being made anew.
+        self.no_port_until = Some(now + PORTS_RETRY);
+        self.set_max(self.list.len());
+        if self.autoscaler.breaker(now).state == BreakerState::HalfOpen {
+            // Nothing will be heard of the trial.
+            self.autoscaler.created(false, now);
+        }
     }
 
     /// The image is looked for before the first engine is made, and again
