@@ -143,6 +143,8 @@ fn forty_waiting_streams_get_their_engines_and_those_go_when_they_have_left() {
     assert_labels(&all);
 
     // Two stay, on engines of their own.
+    let is_known = || ids.iter().all(|id| engine_of(&server, id).is_some());
+    assert!(wait_until(SOON, is_known), "{}", server.log());
     let first = engine_of(&server, &ids[0]).unwrap();
     let other = (1..40).find(|place| engine_of(&server, &ids[*place]).is_some_and(|e| e != first)).unwrap();
     let stay = [0, other];

@@ -67,8 +67,20 @@ fn pids(all: &[Container]) -> BTreeMap<String, u64> {
     pids
 }
 
-fn open_sessions(all: &[Container]) -> Vec<u64> {
-    all.iter().map(|container| counters(container)["open_sessions"].as_u64().unwrap()).collect()
+/// Streams that are read from each engine now.
+fn readers(all: &[Container]) -> Vec<u64> {
+    all.iter().map(|container| counters(container)["open_readers"].as_u64().unwrap()).collect()
+}
+
+/// The engines that play these, once the API knows of all.
+fn playing(server: &Server, ids: &[ContentId]) -> BTreeSet<String> {
+    let mut engines = BTreeSet::new();
+    let is_known = wait_until(SOON, || {
+        engines = ids.iter().filter_map(|id| engine_of(server, id)).collect();
+        engines.len() == ids.len()
+    });
+    assert!(is_known, "not each on its own engine: {engines:?}\n{}", server.log());
+    engines
 }
 
 #[test]
@@ -86,7 +98,7 @@ fn a_killed_server_finds_its_engines_again_and_viewers_their_streams() {
     crowd.wait_all(LATER, "plays", |seen| seen.run(RATE) >= RUN);
     let (all, lives) = (fleet.ours(), fleet.lives());
     assert_eq!(lives.len(), 7);
-    assert_eq!(open_sessions(&all).iter().sum::<u64>(), 20);
+    assert_eq!(readers(&all).iter().sum::<u64>(), 20);
     let used = pids(&all);
     let so_far = changes(&proxy).len();
     assert_eq!(so_far, 14, "seven made and started");
@@ -117,9 +129,8 @@ fn a_killed_server_finds_its_engines_again_and_viewers_their_streams() {
         slots.len() == 7 && slots.values().sum::<u64>() == 20 && slots.values().all(|n| *n <= 3),
         "{slots:?}"
     );
-    let open = || open_sessions(&all);
-    assert!(wait_until(SOON, || open().iter().sum::<u64>() == 20), "{:?}", open());
-    assert!(open().iter().all(|count| *count <= 3), "{:?}", open());
+    let read = readers(&all);
+    assert!(read.iter().sum::<u64>() == 20 && read.iter().all(|count| *count <= 3), "{read:?}");
     let now = pids(&all);
     assert!(now.values().all(|starts| *starts == 1), "a pid was used twice: {now:#?}");
     assert!(now.len() >= used.len() + 20, "{} and then {}", used.len(), now.len());
@@ -238,7 +249,7 @@ fn nobody_who_watches_notices_that_docker_restarts_or_is_away() {
     places.push(watch(&crowd, server.address(), &ids[3]));
     goes_on(&crowd, places[3], Duration::from_secs(1));
     println!("a new stream without Docker: picture after {:?}", crowd.seen(places[3]).picture.unwrap());
-    let playing: BTreeSet<_> = ids.iter().map(|id| engine_of(&server, id).unwrap()).collect();
+    let playing = playing(&server, &ids);
     let idle = all.iter().find(|c| !playing.contains(&c.name)).unwrap();
     tell(idle, "/end", &json!({ "after_ms": 100, "status": 3 }));
     assert!(wait_until(SOON, || engines(&server, "ready").len() == 4), "{}", server.log());
