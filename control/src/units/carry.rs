@@ -43,7 +43,7 @@ impl Units {
                 Effect::Wake => engine.into_iter().for_each(|engine| engines.wake(engine, now)),
                 Effect::Tell(tidings) => {
                     if matches!(tidings, Tidings::Died | Tidings::Vanished | Tidings::Ails(_)) {
-                        self.storm.fell(now);
+                        self.storm.fell(unit.id, now);
                     }
                     match tidings {
                         Tidings::Ready { .. } => self.proves(place, true, now),
