@@ -243,6 +243,13 @@ impl Units {
             unit.leaving = None;
         }
         unit.container = container;
+        if deed == Deed::Revive
+            && result.is_ok()
+            && let Some(container) = unit.container.as_deref()
+        {
+            // The list shows no difference when it was quick.
+            engines.renew(container, now);
+        }
         if std::mem::take(&mut unit.has_died) && autopsy.is_some() {
             let entry = Entry::warning("engine_died", tidings::how_it_ended(autopsy.as_ref()));
             let name = Arc::clone(&unit.name);
