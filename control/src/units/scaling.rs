@@ -76,7 +76,9 @@ impl Units {
             return true;
         }
         let limit = self.settings.scale.manual.unwrap_or(usize::MAX).min(self.settings.scale.max);
-        self.list.iter().any(super::Unit::is_coming)
+        // What waits for the breaker does not come soon.
+        let waits = |unit: &super::Unit| self.is_broken && self.paced.iter().any(|(id, _)| *id == unit.id);
+        self.list.iter().any(|unit| unit.is_coming() && !waits(unit))
             || (self.list.len() < limit
                 && self.answers
                 && self.image.may_come()
