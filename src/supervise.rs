@@ -89,6 +89,7 @@ pub(crate) fn serve(config: &Config) -> Result<ExitCode> {
         fleet,
         engine_capacity: settings.engines.capacity,
         probe_interval: settings.engines.probe_interval,
+        admins: settings.server.admins.clone(),
         address,
         shards: mailboxes,
         inbox,

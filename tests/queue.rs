@@ -26,13 +26,17 @@ const SERVED: Duration = Duration::from_millis(50);
 /// Slots of each engine but the first.
 const EACH: usize = 3;
 
-/// How long threads of this process were kept from a core while they could have
-/// run, all together. What was late by no more says nothing about the shards.
+/// How long shards, emulators and this thread were kept from a core while they
+/// could have run, all together. What was late by no more says nothing about the
+/// shards.
 fn kept_waiting() -> Duration {
+    let own = fs::read_to_string("/proc/thread-self/comm").unwrap();
     let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
     let waited = |task: fs::DirEntry| -> Option<u64> {
+        let name = fs::read_to_string(task.path().join("comm")).ok()?;
         let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split_whitespace().nth(1)?.parse().ok()
+        let is_concerned = name.starts_with("shard-") || name.starts_with("engine-emu") || name == own;
+        text.split_whitespace().nth(1)?.parse().ok().filter(|_| is_concerned)
     };
     Duration::from_nanos(tasks.filter_map(waited).sum())
 }
@@ -152,6 +156,43 @@ fn forty_streams_that_wait_are_served_in_order_as_engines_come() {
     // Each that was played and left, and nothing else, was stopped; the rest play.
     let taken: u32 = table.iter().map(|engine| engine.slots.taken()).sum();
     assert_eq!(usize::try_from(taken).unwrap(), playing.len());
+}
+
+#[test]
+fn a_slot_that_one_shard_frees_is_had_on_another_at_once() {
+    let emulator = engines(1);
+    let table = entries(&emulator.addresses(), 1);
+    let mut shards = Shards::start(2, stream(), ViewerConfig::default());
+    shards.publish(&table, true);
+    shards.until("shards run", SOON, |s| s.samples.iter().all(Option::is_some));
+    let ask = |shards: &Shards, serial| Viewer::ask(shards.address, &path_of(healthy(serial))).unwrap();
+    let mut viewers = vec![ask(&shards, 0)];
+    shards.until("the first one plays", SOON, |s| s.sessions("plays").len() == 1);
+    for place in 1..=4 {
+        // One that waits on the other shard than the one that plays.
+        let (player, playing) = shards.sessions("plays").pop().unwrap();
+        let mut serial = 1_000 * u64::try_from(place).unwrap();
+        viewers.push(loop {
+            let came = shards.sessions("queued").len();
+            let viewer = ask(&shards, serial);
+            shards.until("it waits", SOON, |s| s.sessions("queued").len() == came + 1);
+            if shards.sessions("queued").last().unwrap().0 != player {
+                break viewer;
+            }
+            let ended = shards.sessions("ended").len();
+            drop(viewer);
+            shards.until("it leaves", SOON, |s| s.sessions("ended").len() == ended + 1);
+            serial += 1;
+        });
+        // Its shard has just looked, and does so again in 100 ms.
+        let (stopped, kept) = (Instant::now(), kept_waiting());
+        shards.stop(&playing);
+        shards.until("the slot is had", SOON, |s| s.sessions("slot").len() == place);
+        let took = shards.last("slot").unwrap() - stopped;
+        let kept = kept_waiting() - kept;
+        assert!(took < SERVED + kept, "{took:?} for a slot; kept from a core for {kept:?}");
+        shards.until("it plays", SOON, |s| s.sessions("plays").len() == place + 1);
+    }
 }
 
 #[test]

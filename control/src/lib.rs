@@ -4,7 +4,8 @@
 //! `engine` is the life of one and `engines` the table made of all lives;
 //! `unit` is the life of a container that Millrace runs itself, `units` all of
 //! them, `autoscale` how many there shall be, `template` what they run, and
-//! `journal` what has happened to them; `shards` is what goes to shards and what
+//! `journal` what has
+//! happened to them, and `learned` what is kept of their demand; `shards` is what goes to shards and what
 //! they told, `orders` what they are asked once, `sessions` what they tell of
 //! streams; `statistics` is what engines cost their host; `connection` and `api`
 //! answer people and tools.
@@ -19,6 +20,7 @@ mod engines;
 mod fleet;
 mod inbox;
 mod journal;
+mod learned;
 mod metrics;
 mod orders;
 mod probe;
@@ -41,8 +43,9 @@ pub use fleet::docker::{
     look_at_docker,
 };
 
+pub use api::admins::Subnet;
 pub use turn::DISMISS_LIMIT;
-pub use units::{CacheKind, Container, DockerFleet, Pull, Recycle, Scale};
+pub use units::{CacheKind, Container, DockerFleet, FleetLook, Pull, Recycle, Scale, look_at_fleet};
 
 /// Where the engines come from.
 #[derive(Clone, Debug)]
@@ -65,6 +68,8 @@ pub struct ControlConfig {
     pub engine_capacity: u32,
     /// Time between two probes of one engine.
     pub probe_interval: Duration,
+    /// Who may change the fleet: peers in one of these networks.
+    pub admins: Vec<Subnet>,
     /// The address that the shards listen on.
     pub address: SocketAddr,
     /// The way to each shard, in order.

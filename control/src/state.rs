@@ -12,6 +12,7 @@ use std::{
 use millrace_boundary::{FromShard, HandedConnection, Monotonic};
 
 use crate::{
+    api::admins::Subnet,
     crew::Figures,
     engines::Engines,
     fleet::docker::Hands,
@@ -45,6 +46,8 @@ pub(crate) struct State {
     pub(crate) phase: Phase,
     /// The fleet.
     pub(crate) engines: Engines,
+    /// Who may change the fleet.
+    pub(crate) admins: Vec<Subnet>,
     /// What to do when no engine is ready.
     pub(crate) no_engine_remedy: &'static str,
     /// Whether any content id plays, as with emulated engines.

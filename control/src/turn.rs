@@ -1,10 +1,13 @@
 //! The loop of the control thread.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
 use millrace_boundary::{EngineId, Monotonic, ShardId};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::{
     ControlConfig, FleetConfig, Readiness, api,
@@ -13,6 +16,7 @@ use crate::{
     engines::Engines,
     fleet::{Fleet, docker::FleetName},
     inbox::Mail,
+    learned::{self, Keeper},
     probe::{self, Answer, ProbeFailure},
     random::Random,
     shards::DRAIN_PAUSE,
@@ -31,10 +35,16 @@ const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// for the word `Drained` to arrive.
 const DRAIN_MARGIN: Duration = Duration::from_millis(100);
 
+/// For what was learned to be written down at the end, after the drain.
+const KEEP_LIMIT: Duration = Duration::from_millis(50);
+
 /// For containers to be removed at the end.
 pub const DISMISS_LIMIT: Duration = Duration::from_secs(15);
 /// Templates of one's own, in the data directory.
-const TEMPLATES: &str = "templates.json";
+pub(crate) const TEMPLATES: &str = "templates.json";
+
+/// What was learned of the demand, there.
+const LEARNED: &str = "forecast.json";
 
 /// How often a healthy server says so.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,6 +55,18 @@ async fn news(crew: &mut Option<Crew>) -> News {
         Some(crew) => crew.news().await,
         None => std::future::pending().await,
     }
+}
+
+/// Lets the units know what was learned before.
+fn take_over(units: &mut Units, file: PathBuf, now: Monotonic) -> Keeper {
+    let read = learned::read(&file).and_then(|peaks| {
+        let Some(peaks) = peaks else { return Ok(()) };
+        units.take_over(&peaks).map_err(|error| format!("{}: {error}", file.display()))
+    });
+    if let Err(error) = read {
+        tracing::warn!(error, "what was learned of the demand is of no use, and is learned anew");
+    }
+    Keeper::new(file, units.autoscaler().export_profile(), now)
 }
 
 type Probed = (EngineId, Result<Answer, ProbeFailure>);
@@ -63,6 +85,8 @@ pub(crate) struct Control {
     /// The last list of containers that was taken in.
     looked_at: Monotonic,
     keep_engines: bool,
+    /// Where there is a place to keep what was learned.
+    keeper: Option<Keeper>,
 }
 
 impl Control {
@@ -75,7 +99,7 @@ impl Control {
         let mut engines =
             Engines::new(config.engine_capacity, config.probe_interval, Random::from_kernel(), now);
         engines.adopt(&fleet.members(), now);
-        let (mut units, mut crew, mut keep_engines) = (None, None, true);
+        let (mut units, mut crew, mut keep_engines, mut keeper) = (None, None, true, None);
         if let (Fleet::Docker(informer), FleetConfig::Docker(settings)) = (&fleet, config.fleet) {
             let name = FleetName::parse(&settings.name)
                 .ok_or_else(|| io::Error::other(format!("{:?} is no name of a fleet", settings.name)))?;
@@ -86,8 +110,10 @@ impl Control {
                 tracing::warn!("{complaint}");
             }
             crew = Some(Crew::new(informer.client(), name.clone(), now));
+            let learned = settings.data_dir.as_ref().map(|dir| dir.join(LEARNED));
             let mut all = Units::new(*settings, name, templates, now);
             all.set_capacity(config.engine_capacity);
+            keeper = learned.map(|file| take_over(&mut all, file, now));
             units = Some(all);
         }
         let shards = (0u16..).zip(config.shards);
@@ -97,6 +123,7 @@ impl Control {
             address: config.address,
             phase: Phase::Serving,
             engines,
+            admins: config.admins,
             no_engine_remedy: fleet.remedy(),
             plays_anything: matches!(fleet, Fleet::Emulated(_)),
             sessions: crate::sessions::Sessions::default(),
@@ -119,6 +146,7 @@ impl Control {
             crew,
             looked_at: Monotonic::default(),
             keep_engines,
+            keeper,
         })
     }
 
@@ -138,6 +166,7 @@ impl Control {
         loop {
             let now = Monotonic::now();
             let pause = self.turn(now);
+            self.keep_learned(now).await;
             if now.since(told_alive) >= ALIVE_INTERVAL && self.state.lock().every_shard_reports(now) {
                 told_alive = now;
                 alive();
@@ -155,6 +184,17 @@ impl Control {
             }
         }
         self.drain(drain_limit).await;
+    }
+
+    /// Writes down what was learned when it is time, and hears how that went.
+    async fn keep_learned(&mut self, now: Monotonic) {
+        let Some(keeper) = &mut self.keeper else { return };
+        keeper.settle(Instant::now()).await;
+        if keeper.is_due(now)
+            && let Some(units) = &self.state.lock().units
+        {
+            keeper.write(units.autoscaler().export_profile(), now);
+        }
     }
 
     /// Waits for the next event of whatever kind and applies it.
@@ -180,11 +220,12 @@ impl Control {
         let now = Monotonic::now();
         let mut state = self.state.lock();
         let State { engines, units, .. } = &mut *state;
-        let (Some(units), Fleet::Docker(informer)) = (units.as_mut(), &self.fleet) else {
+        let (Some(units), Fleet::Docker(informer)) = (units.as_mut(), &mut self.fleet) else {
             engines.adopt(&self.fleet.members(), now);
             return;
         };
-        units.daemon(informer.refusal(), informer.docker_answers());
+        units.daemon(informer.refusal(), informer.docker_answers(), now);
+        units.hear(informer.hints());
         let begun = informer.looked_at();
         if begun <= self.looked_at {
             return;
@@ -194,7 +235,8 @@ impl Control {
         engines.adopt(&units.members(&informer.members(), &seen), now);
         units.listed(&seen, begun, engines, now);
         if let Some(crew) = &mut self.crew {
-            crew.engines(engines.all().iter().map(|engine| Arc::clone(engine.identity())), now);
+            let ids = engines.all().iter().map(|engine| Arc::clone(engine.identity()));
+            crew.engines(ids.map(|id| (Arc::clone(&id), informer.lender(&id))), now);
         }
     }
 
@@ -263,6 +305,9 @@ impl Control {
         let deadline = end - DRAIN_MARGIN.min(limit / 2);
         self.state.lock().phase = Phase::Draining { deadline };
         tracing::info!(limit_seconds = limit.as_secs_f64(), "draining");
+        if let (Some(keeper), Some(units)) = (&mut self.keeper, &self.state.lock().units) {
+            keeper.write(units.autoscaler().export_profile(), Monotonic::now());
+        }
         loop {
             let now = Monotonic::now();
             let pause = self.turn(now);
@@ -280,6 +325,9 @@ impl Control {
         }
         for shard in self.state.lock().shards.iter().filter(|shard| !shard.is_drained()) {
             tracing::warn!(shard = %shard.id, "shard has not drained in time");
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.settle(Instant::now() + KEEP_LIMIT).await;
         }
         if !self.keep_engines {
             self.dismiss().await;

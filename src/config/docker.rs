@@ -19,8 +19,7 @@ pub(crate) struct Fleet {
     container: Container,
     recycle: Recycle,
     keep: Keep,
-    /// Directory of the certificates for a daemon reached by TLS.
-    pub(crate) tls: Option<PathBuf>,
+    tls: Option<PathBuf>,
 }
 
 impl Fleet {
@@ -98,6 +97,11 @@ impl Fleet {
                 Keep::Supervised => std::env::var_os("INVOCATION_ID").is_some(),
             },
         }
+    }
+
+    /// Directory of the certificates for a daemon reached by TLS.
+    pub(super) fn tls(&self) -> Option<&Path> {
+        self.tls.as_deref()
     }
 
     /// Whether engines are made at all.

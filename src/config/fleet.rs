@@ -1,6 +1,8 @@
 //! Which of the fleets that were given counts, and where a Docker is that
 //! nobody named.
 
+use std::path::Path;
+
 use millrace_control::DockerUri;
 
 use super::{Engines, layers::Layers};
@@ -24,11 +26,20 @@ impl DockerHost {
     }
 }
 
-/// Where the certificates for a daemon with TLS are, for whichever was named.
-pub(super) fn find_certificates(engines: &mut Engines, variable: impl Fn(&str) -> Option<String>) {
-    engines.docker = engines.docker.take().map(|uri| uri.with_environment(&variable));
+/// Where the certificates for a daemon with TLS are, for whichever was named: in
+/// the `directory` of docker.tls, or else where Docker's own client has them.
+pub(super) fn find_certificates(
+    engines: &mut Engines,
+    directory: Option<&Path>,
+    variable: impl Fn(&str) -> Option<String>,
+) {
+    let with = |uri: DockerUri| match directory {
+        Some(directory) => uri.with_certificates(directory),
+        None => uri.with_environment(&variable),
+    };
+    engines.docker = engines.docker.take().map(with);
     if let DockerHost::At(uri) = &mut engines.docker_host {
-        *uri = std::mem::take(uri).with_environment(&variable);
+        *uri = with(std::mem::take(uri));
     }
 }
 
@@ -102,21 +113,50 @@ mod tests {
     }
 
     #[test]
+    fn the_directory_of_docker_tls_is_stronger_than_the_environment_of_dockers_client() {
+        let environment = [("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/theirs")];
+        for (name, uri, set, directory) in [
+            ("both", "tcp://b:2", vec![environment[0], environment[1]], Some("/ours")),
+            ("alone", "tcp://b:2", vec![], Some("/ours")),
+            ("over a socket", "unix:///s", vec![environment[1]], None),
+        ] {
+            let all = [("MILLRACE_ENGINES_DOCKER", uri), ("MILLRACE_DOCKER_TLS", "/ours")];
+            let all = all.into_iter().chain(set).map(|(n, v)| (n.to_owned(), v.to_owned()));
+            let all: Vec<_> = all.collect();
+            let docker = Config::from_sources(&Flags::default(), &all).unwrap().settings.engines.docker;
+            let found = match docker.unwrap() {
+                DockerUri::Tls { certificates, .. } => certificates,
+                _ => None,
+            };
+            assert_eq!(found.as_deref(), directory.map(Path::new), "{name}");
+        }
+    }
+
+    #[test]
     fn a_daemon_is_asked_by_tls_as_the_environment_of_dockers_client_says() {
         let tls = [("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/c")];
-        for (name, variables, docker, host) in
-            [("none", vec![], "tcp://b:2", "tcp://a:1"), ("both", tls.to_vec(), "https://b:2", "https://a:1")]
-        {
+        let own = ("MILLRACE_DOCKER_TLS", "/own");
+        let plain = ["tcp://b:2", "tcp://a:1"];
+        let secure = ["https://b:2", "https://a:1"];
+        for (name, variables, [docker, host], directory) in [
+            ("none", vec![], plain, None),
+            ("Docker's", tls.to_vec(), secure, Some("/c")),
+            ("ours", vec![own], secure, Some("/own")),
+            ("ours over Docker's", vec![own, tls[0], tls[1]], secure, Some("/own")),
+        ] {
             let all = [("MILLRACE_ENGINES_DOCKER", "tcp://b:2"), ("DOCKER_HOST", "tcp://a:1")];
             let all = all.into_iter().chain(variables).map(|(n, v)| (n.to_owned(), v.to_owned()));
             let all: Vec<_> = all.collect();
             let engines = Config::from_sources(&Flags::default(), &all).unwrap().settings.engines;
             let DockerHost::At(at) = engines.docker_host else { panic!("{name}") };
-            assert_eq!(
-                (engines.docker.unwrap().to_string(), at.to_string()),
-                (docker.into(), host.into()),
-                "{name}"
-            );
+            for (uri, expected) in [(engines.docker.unwrap(), docker), (at, host)] {
+                assert_eq!(uri.to_string(), expected, "{name}");
+                let found = match uri {
+                    DockerUri::Tls { certificates, .. } => certificates,
+                    _ => None,
+                };
+                assert_eq!(found.as_deref(), directory.map(Path::new), "{name}");
+            }
         }
     }
 }

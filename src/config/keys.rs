@@ -5,7 +5,7 @@ pub(crate) mod docker;
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use millrace_control::DockerUri;
+use millrace_control::{DockerUri, Subnet};
 use millrace_dataplane::{PlayerRule, StreamConfig, ViewerConfig};
 
 use super::kinds::{Bytes, Congestion, Cores, EngineUrl, Given, Kind, LogFormat};
@@ -87,6 +87,7 @@ pub(crate) const KEYS: &[&dyn AnyKey] = &[
     &CPUS,
     &DATA_DIR,
     &LOG,
+    &ADMINS,
     &URLS,
     &EMULATE,
     &DOCKER,
@@ -174,7 +175,8 @@ pub(crate) const CPUS: Key<Cores> = Key {
 
 pub(crate) const DATA_DIR: Key<Option<PathBuf>> = Key {
     path: "server.data_dir",
-    about: "Directory for state that outlives the process. Nothing is stored in it yet;\n\
+    about: "Directory for state that outlives the process. Templates and what was learned\n\
+            of the demand are kept in it;\n\
             `millrace check` proves that it can be written.",
     range: (),
     default: || None,
@@ -186,6 +188,17 @@ pub(crate) const LOG: Key<LogFormat> = Key {
             (or else RUST_LOG) sets what is logged, such as \"debug\" or \"millrace_control=debug,info\".",
     range: (),
     default: || LogFormat::Text,
+};
+
+pub(crate) const ADMINS: Key<Vec<Subnet>> = Key {
+    path: "server.admins",
+    about: "Who may change the fleet over the API, and read engines' logs and templates' secrets:\n\
+            addresses and networks, compared with the peer's own address. A request that has come\n\
+            by way of a proxy is never an administrator's. Templates run programs on Docker's\n\
+            host, and there is no password: name only whom you would let in there. 0.0.0.0/0 and\n\
+            ::/0 are everybody. In the environment they are separated by commas.",
+    range: (),
+    default: || Subnet::LOCAL.into(),
 };
 
 pub(crate) const URLS: Key<Vec<EngineUrl>> = Key {

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use millrace_control::DockerUri;
+use millrace_control::{DockerUri, Subnet};
 use millrace_dataplane::{StreamConfig, ViewerConfig};
 
 use crate::congestion;
@@ -114,6 +114,8 @@ pub(crate) struct Server {
     pub(crate) cpus: Cores,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) log: LogFormat,
+    /// Who may change the fleet.
+    pub(crate) admins: Vec<Subnet>,
 }
 
 /// Settings of the engines.
@@ -175,7 +177,7 @@ impl Config {
         let mut settings = Settings::read(&layers, DockerHost::of(docker_host), &mut complaints);
         choose_fleet(&mut settings.engines, &mut layers);
         let value = |name: &str| variables.clone().find(|(n, _)| *n == name).map(|(_, v)| v.to_owned());
-        find_certificates(&mut settings.engines, value);
+        find_certificates(&mut settings.engines, settings.fleet.tls(), value);
         cross_check(&settings, &layers, &mut complaints);
         ask_kernel(&settings.viewers, &layers, &mut complaints);
         if complaints.is_empty() {
@@ -196,6 +198,7 @@ impl Settings {
                 cpus: layers.get(&keys::CPUS, complaints),
                 data_dir: layers.get(&keys::DATA_DIR, complaints),
                 log: layers.get(&keys::LOG, complaints),
+                admins: layers.get(&keys::ADMINS, complaints),
             },
             engines: Engines {
                 urls: layers.get(&keys::URLS, complaints),
@@ -313,6 +316,7 @@ mod tests {
         ("server.cpus", "0"),
         ("server.data_dir", "/tmp"),
         ("server.log", "json"),
+        ("server.admins", "10.0.0.0/8,::1"),
         ("engines.urls", "http://a:1"),
         ("engines.emulate", "7"),
         ("engines.docker", "tcp://a:1"),

@@ -6,6 +6,7 @@
 //! | [`Dockerd`] | a daemon with its own storage, processes, bridges and control group |
 //! | [`DockerProxy`] | a socket in front of the daemon's: counts requests, plays faults |
 //! | [`Registry`] | where images are pulled from, with a password and at a chosen speed |
+//! | [`Traces`] | what a daemon has on this machine, to see that nothing is left |
 //! | [`Certs`] | an authority with a key for the daemon and one for its client |
 //!
 //! Each needs root and Debian's packages; see `.ci/setup`.
@@ -20,6 +21,7 @@ mod network;
 mod proxy;
 mod registry;
 mod relay;
+mod traces;
 
 pub(crate) use certs::Certs;
 pub(crate) use client::Container;
@@ -28,3 +30,4 @@ pub(crate) use image::{IMAGE, emulator};
 pub(crate) use network::free_port;
 pub(crate) use proxy::{Act, Call, DockerProxy, Times};
 pub(crate) use registry::Registry;
+pub(crate) use traces::Traces;

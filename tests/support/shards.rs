@@ -72,6 +72,14 @@ impl Shards {
         }
     }
 
+    /// Tells all shards to end a session.
+    pub(crate) fn stop(&self, session: &str) {
+        let session = u64::from_str_radix(session, 16).expect("a session's id");
+        for mailbox in &self.mailboxes {
+            mailbox.offer(ToShard::Stop { session }).expect("an empty queue");
+        }
+    }
+
     /// Listens until `condition` holds, or `limit` has passed.
     #[track_caller]
     pub(crate) fn until(&mut self, what: &str, limit: Duration, condition: impl Fn(&Self) -> bool) {

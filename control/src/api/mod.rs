@@ -1,5 +1,6 @@
 //! The HTTP API: answers from memory, built per request.
 
+pub(crate) mod admins;
 mod contents;
 mod engines;
 mod health;

@@ -3,7 +3,7 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderValue, Method, header},
+    http::{HeaderMap, HeaderValue, Method, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -15,18 +15,19 @@ use super::problem::Problem;
 pub(super) async fn without_foreign_changes(request: Request, next: Next) -> Response {
     let changes_nothing =
         matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-    match foreign_origin(&request) {
+    match foreign(request.headers(), request.uri()) {
         Some(origin) if !changes_nothing => Problem::foreign_origin(&origin).into_response(),
         Some(_) | None => next.run(request).await,
     }
 }
 
-fn foreign_origin(request: &Request) -> Option<String> {
-    let authority = request.uri().authority().map(|authority| authority.as_str());
-    let named = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+/// The site whose page sends a request, unless that is our own or no page does.
+pub(super) fn foreign(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    let authority = uri.authority().map(|authority| authority.as_str());
+    let named = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = authority.or_else(named).unwrap_or_default();
     let is_foreign = |origin: &&HeaderValue| !origin.to_str().is_ok_and(|origin| is_own(origin, host));
-    let origin = request.headers().get_all(header::ORIGIN).iter().find(is_foreign)?;
+    let origin = headers.get_all(header::ORIGIN).iter().find(is_foreign)?;
     Some(String::from_utf8_lossy(origin.as_bytes()).into_owned())
 }
 

@@ -94,6 +94,16 @@ impl Problem {
         }
     }
 
+    /// `why` it is not.
+    pub(crate) fn not_an_admin(why: String) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            code: "not_an_admin",
+            message: format!("only administrators may do this: {why}"),
+            remedy: "ask without a proxy and by an address, from one of server.admins; by default that is this machine alone",
+        }
+    }
+
     pub(crate) fn wrong_method(method: &Method) -> Self {
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,

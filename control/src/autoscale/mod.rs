@@ -157,7 +157,7 @@ impl Autoscaler {
     }
 
     /// Closes the breaker: whatever was wrong has been mended.
-    pub(crate) fn reset_breaker(&mut self, _now: Monotonic) {
+    pub(crate) fn reset_breaker(&mut self) {
         self.breaker.reset();
     }
 

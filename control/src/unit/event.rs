@@ -94,8 +94,6 @@ pub(crate) enum Leave {
     Pids,
     /// It has written too much to its disk.
     Disk,
-    /// It made no place for others while it was being mended.
-    Useless,
 }
 
 impl Leave {
@@ -111,7 +109,6 @@ impl Leave {
             Self::Cpu => "cpu",
             Self::Pids => "pids",
             Self::Disk => "disk",
-            Self::Useless => "useless",
         }
     }
 }

@@ -89,6 +89,45 @@ pub(crate) enum Stage {
     Gone,
 }
 
+impl Stage {
+    /// Each word that [`Self::as_str`] has.
+    pub(crate) const WORDS: [&'static str; 13] = [
+        "making",
+        "booting",
+        "ready",
+        "ailing",
+        "emptying",
+        "mending",
+        "burying",
+        "quarantined",
+        "pausing",
+        "paused",
+        "waking",
+        "leaving",
+        "gone",
+    ];
+
+    /// For programs.
+    pub(crate) const fn as_str(self) -> &'static str {
+        let at = match self {
+            Self::Making => 0,
+            Self::Booting => 1,
+            Self::Ready => 2,
+            Self::Ailing(_) => 3,
+            Self::Emptying(..) => 4,
+            Self::Mending => 5,
+            Self::Burying(_) => 6,
+            Self::Quarantined(_) => 7,
+            Self::Pausing => 8,
+            Self::Paused => 9,
+            Self::Waking => 10,
+            Self::Leaving => 11,
+            Self::Gone => 12,
+        };
+        Self::WORDS[at]
+    }
+}
+
 /// One unit's life.
 #[derive(Clone, Debug)]
 pub(crate) struct Life {
@@ -170,11 +209,6 @@ impl Life {
     /// Whether it is kept empty on request.
     pub(crate) fn is_held(&self) -> bool {
         self.held
-    }
-
-    /// Limits from here on.
-    pub(crate) fn set_limits(&mut self, limits: Limits) {
-        self.limits = limits;
     }
 
     /// Moves on and names what must now be done; does no I/O itself.

@@ -1,11 +1,11 @@
 //! Carrying out what lives ask for, and hearing what came of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use millrace_boundary::Monotonic;
 
 use super::{
-    Outcome, Units, Work, ports, spec, tidings,
+    Lease, Outcome, Units, Work, ports, spec, tidings,
     work::{Recipe, fault_of},
 };
 use crate::{
@@ -86,7 +86,10 @@ impl Units {
             reachable: true,
             leaving: None,
             has_died: false,
+            died_as: None,
             on_trial: false,
+            is_worn: false,
+            in_haste: false,
             restarts: 0,
             taken: 0,
             capacity: 0,
@@ -168,13 +171,14 @@ impl Units {
     fn push_deed(&mut self, place: usize, deed: Deed) {
         let makes = matches!(deed, Deed::Make | Deed::Remake);
         if makes {
-            let name = self.next_name();
+            let name = (deed == Deed::Remake).then(|| self.next_name());
             let hash = self.spec.as_ref().map(|spec| spec.hash());
             let unit = &mut self.list[place];
             unit.hash = hash;
             unit.drifted = false;
+            unit.is_worn = false;
             unit.on_trial = true;
-            if deed == Deed::Remake {
+            if let Some(name) = name {
                 unit.name = name;
             }
         }
@@ -189,7 +193,7 @@ impl Units {
             deed,
             container: unit.container.clone(),
             recipe,
-            grace: self.settings.container.stop_grace,
+            grace: if unit.in_haste { Duration::ZERO } else { self.settings.container.stop_grace },
         });
     }
 
@@ -204,9 +208,10 @@ impl Units {
                 self.unit_done(place, deed, container, result, autopsy, engines, now);
                 self.sweep(engines, now);
             }
-            Outcome::Host(Ok(host)) => {
+            Outcome::Host(Ok((host, lease))) => {
                 self.host = Some(host);
-                self.resolve(now);
+                self.leased(lease, engines, now);
+                self.resolve();
             }
             Outcome::Host(Err(error)) => tracing::debug!(%error, "Docker does not tell what host it is on"),
             Outcome::Image { image, result } => self.image_done(&image, result, now),
@@ -222,6 +227,28 @@ impl Units {
                 self.disk = sizes.into_iter().map(|(id, bytes)| (Arc::from(id.as_str()), bytes)).collect();
             }
             Outcome::Disk(Err(error)) => tracing::debug!(%error, "Docker does not tell sizes"),
+        }
+    }
+
+    /// Whether the fleet is ours to run is known.
+    fn leased(&mut self, lease: Option<Arc<Lease>>, engines: &mut Engines, now: Monotonic) {
+        self.is_shared = lease.is_none();
+        self.lease = lease;
+        if !self.is_shared {
+            self.journal.close("fleet_shared", "the fleet is this server's now");
+            if let Some((seen, begun)) = self.unheard.take() {
+                self.listed(&seen, begun, engines, now);
+            }
+        } else if self.settings.scale.max > 0 {
+            self.journal.open(
+                "fleet_shared",
+                format!(
+                    "another server of this host runs the fleet {:?} on this Docker: its engines are used as they \
+                     are found, and none is made or mended",
+                    self.fleet.to_string()
+                ),
+                "give each server a name of its own in docker.name, or end the other one: this one takes over then",
+            );
         }
     }
 
@@ -250,8 +277,13 @@ impl Units {
             // The list shows no difference when it was quick.
             engines.renew(container, now);
         }
-        if std::mem::take(&mut unit.has_died) && autopsy.is_some() {
-            let entry = Entry::warning("engine_died", tidings::how_it_ended(autopsy.as_ref()));
+        // Asked again when Docker did not answer.
+        let is_unasked =
+            autopsy.is_none() && matches!(&result, Err(error) if fault_of(error) == Fault::Daemon);
+        if unit.has_died && !is_unasked {
+            unit.has_died = false;
+            let heard = self.fates.take(unit.died_as.take().as_deref());
+            let entry = Entry::warning("engine_died", tidings::how_it_ended(autopsy.as_ref(), heard));
             let name = Arc::clone(&unit.name);
             self.journal.write(entry.of(&name).with(autopsy));
         }
@@ -308,7 +340,7 @@ impl Units {
 
     /// What engines are made from, anew: from the template in force, for this
     /// host.
-    pub(crate) fn resolve(&mut self, now: Monotonic) {
+    pub(crate) fn resolve(&mut self) {
         let Some(host) = &self.host else { return };
         match spec::of(&self.settings.container, &self.templates, host) {
             Ok((spec, wants)) => {
@@ -323,14 +355,13 @@ impl Units {
             }
             Err(error) => self.journal.open("template_unusable", error.message, error.remedy),
         }
-        let _ = now;
     }
 
     /// Marks the units that were made from something else.
     pub(super) fn note_drift(&mut self) {
         let Some(hash) = self.spec.as_ref().map(|spec| spec.hash()) else { return };
         for unit in &mut self.list {
-            unit.drifted = unit.hash.as_ref() != Some(&hash);
+            unit.drifted = unit.is_worn || unit.hash.as_ref() != Some(&hash);
         }
     }
 }

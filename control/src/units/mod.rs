@@ -2,9 +2,14 @@
 //! all of them, and what is to be done next. Decides; does no I/O itself.
 
 mod carry;
+mod fates;
 mod image;
+mod lease;
+mod look;
+mod orders;
 mod ports;
 mod scaling;
+mod served;
 mod settings;
 mod spec;
 mod storm;
@@ -21,18 +26,26 @@ use std::{
 use millrace_boundary::Monotonic;
 
 use crate::{
-    autoscale::{Autoscaler, UnitId},
+    autoscale::{Autoscaler, ProfileError, UnitId},
     engines::{Engine, Engines},
     fleet::{
         Member,
-        docker::{ContainerState, EngineSpec, FLEET_LABEL, FleetName, HostLook, Seen, marks},
+        docker::{
+            ContainerState, EngineSpec, FLEET_LABEL, FleetName, Hint, HostLook, Ports as EnginePorts, Seen,
+            SpecHash, marks,
+        },
     },
     journal::{Entry, Journal},
     template::{Templates, Wants},
     unit::{Deed, Event, Leave, Life, Limits, Look, Order, Stage},
 };
+use fates::Fates;
 use image::Image;
+pub(crate) use lease::Lease;
+pub use look::{FleetLook, look_at_fleet};
+pub(crate) use orders::{Made, Rescale, Unmade};
 use ports::Ports;
+use served::Served;
 pub use settings::{CacheKind, Container, DockerFleet, Pull, Recycle, Scale};
 use storm::Storm;
 pub(crate) use unit::Unit;
@@ -59,10 +72,18 @@ pub(crate) struct Units {
     next_id: u32,
     autoscaler: Autoscaler,
     ports: Ports,
+    /// No port was free: none is looked for before this.
+    no_port_until: Option<Monotonic>,
     /// What engines may be made of.
     pub(crate) templates: Templates,
     host: Option<HostLook>,
     host_asked: Option<Monotonic>,
+    /// The right to run this fleet; without it nothing is adopted, made or removed.
+    lease: Option<Arc<Lease>>,
+    /// Another server has it.
+    is_shared: bool,
+    /// The last list that came without it.
+    unheard: Option<(Vec<Seen>, Monotonic)>,
     spec: Option<Arc<EngineSpec>>,
     wants: Wants,
     image: Image,
@@ -81,8 +102,15 @@ pub(crate) struct Units {
     /// Whether a list has been seen.
     is_known: bool,
     answers: bool,
-    /// Everything is being made anew, on request.
-    pub(crate) rolling: Option<Rolling>,
+    /// Since when it does, or does not.
+    answers_since: Monotonic,
+    /// The newest replacement of everything, on request.
+    rolling: Rolling,
+    /// The image is pulled at the next look, whatever the policy is.
+    pull_now: bool,
+    fates: Fates,
+    /// How much engines served.
+    pub(crate) served: Served,
     /// What the policy said last.
     pub(crate) last_plan: scaling::LastPlan,
     /// Since when a unit has been over a limit.
@@ -93,8 +121,10 @@ pub(crate) struct Units {
 }
 
 /// How far a replacement of all engines is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub(crate) struct Rolling {
+    /// Whether some have yet to be replaced.
+    pub(crate) running: bool,
     /// Engines there were when it began.
     pub(crate) total: usize,
     /// Those replaced.
@@ -107,12 +137,16 @@ impl Units {
         Self {
             autoscaler: Autoscaler::new(scaling::policy(&settings, None), now),
             ports: Ports::new(settings.container.ports.clone()),
+            no_port_until: None,
             fleet,
             list: Vec::new(),
             next_id: 0,
             templates,
             host: None,
             host_asked: None,
+            lease: None,
+            is_shared: false,
+            unheard: None,
             spec: None,
             wants: Wants::default(),
             image: Image::default(),
@@ -127,7 +161,11 @@ impl Units {
             disk_at: None,
             is_known: false,
             answers: false,
-            rolling: None,
+            answers_since: now,
+            rolling: Rolling::default(),
+            pull_now: false,
+            fates: Fates::default(),
+            served: Served::default(),
             last_plan: scaling::LastPlan::default(),
             pressed: HashMap::new(),
             counts: tidings::Counts::default(),
@@ -151,9 +189,12 @@ impl Units {
         &self.autoscaler
     }
 
-    /// The autoscaler, for orders.
-    pub(crate) fn autoscaler_mut(&mut self) -> &mut Autoscaler {
-        &mut self.autoscaler
+    /// Takes over what was learned of the demand before.
+    ///
+    /// # Errors
+    /// When it is nothing of the kind.
+    pub(crate) fn take_over(&mut self, peaks: &[f32]) -> Result<(), ProfileError> {
+        self.autoscaler.import_profile(peaks)
     }
 
     /// The image, for people.
@@ -171,13 +212,26 @@ impl Units {
         self.list.iter().find(|unit| unit.container.as_deref() == Some(container))
     }
 
+    /// Whether Docker answers, and since when that is so.
+    pub(crate) fn docker_answers(&self) -> (bool, Monotonic) {
+        (self.answers, self.answers_since)
+    }
+
+    /// Takes in what events told of deaths.
+    pub(crate) fn hear(&mut self, hints: Vec<Hint>) {
+        hints.into_iter().for_each(|hint| self.fates.hear(hint));
+    }
+
     fn limits(&self) -> Limits {
         let Recycle { boot_limit, drain_limit, .. } = self.settings.recycle;
         Limits { boot: boot_limit, drain: drain_limit }
     }
 
     /// Whether Docker answers; what it said last stays true while it does not.
-    pub(crate) fn daemon(&mut self, refusal: Option<(String, &'static str)>, answers: bool) {
+    pub(crate) fn daemon(&mut self, refusal: Option<(String, &'static str)>, answers: bool, now: Monotonic) {
+        if self.answers != answers {
+            self.answers_since = now;
+        }
         if answers {
             self.journal.close("docker_lost", "Docker answers again");
             if !self.answers {
@@ -193,6 +247,11 @@ impl Units {
 
     /// Takes a list of all containers with the engines' label in.
     pub(crate) fn listed(&mut self, seen: &[Seen], begun: Monotonic, engines: &mut Engines, now: Monotonic) {
+        if self.lease.is_none() {
+            // It comes within milliseconds, unless another server has it.
+            self.unheard = Some((seen.to_vec(), begun));
+            return;
+        }
         let ours: HashMap<&str, &Seen> =
             seen.iter().filter(|s| self.is_ours(s)).map(|s| (&*s.id, s)).collect();
         for place in 0..self.list.len() {
@@ -211,16 +270,24 @@ impl Units {
         }
         let first = !std::mem::replace(&mut self.is_known, true);
         let mut strays = BTreeMap::new();
+        let mut collides = false;
         for seen in seen {
             if !self.is_ours(seen) || self.of_container(&seen.id).is_some() {
                 continue;
             }
+            let Some((ports, spec)) = marks(&seen.labels).and_then(|marks| Some((marks.ports?, marks.spec)))
+            else {
+                // Not made by us, so it is not ours to remove either.
+                collides = true;
+                self.tell_collision(seen);
+                continue;
+            };
             // Its unit is being made, and has not been told the id.
             if self.list.iter().any(|unit| unit.name == seen.name && unit.container.is_none()) {
                 continue;
             }
             match unit::look(seen.state, true) {
-                Look::Running { .. } | Look::Paused => self.adopt(seen, engines, now),
+                Look::Running { .. } | Look::Paused => self.adopt(seen, ports, spec, engines, now),
                 Look::Down | Look::Absent => {
                     let since = self.strays.get(&seen.id).copied().unwrap_or(now);
                     if (first || now.since(since) >= STRAY_AFTER) && self.answers {
@@ -235,12 +302,16 @@ impl Units {
             }
         }
         self.strays = strays;
+        if !collides {
+            self.journal.close("label_collision", "no container of others carries this fleet's label");
+        }
         self.sweep(engines, now);
     }
 
     /// Who is in the engine table: whoever runs, and of ours whoever is paused.
     pub(crate) fn members(&self, running: &[Member], seen: &[Seen]) -> Vec<Member> {
-        let paused = seen.iter().filter(|seen| seen.state == ContainerState::Paused && self.is_ours(seen));
+        let is_paused = |seen: &&Seen| seen.state == ContainerState::Paused && self.is_ours(seen);
+        let paused = seen.iter().filter(|_| !self.is_shared).filter(is_paused);
         let paused = paused.filter_map(|seen| {
             let address = *seen.address.as_ref().ok()?;
             Some(Member { identity: Arc::clone(&seen.id), name: Arc::clone(&seen.name), address })
@@ -254,35 +325,43 @@ impl Units {
         let ready = self.list.iter().filter(|unit| unit.life.stage() == Stage::Ready).count();
         let least =
             self.settings.scale.manual.unwrap_or(self.settings.scale.min).min(self.settings.scale.max);
-        ready >= least || !self.image.may_come() || self.is_broken
+        ready >= least || self.is_shared || !self.image.may_come() || self.is_broken
     }
 
     /// Every container of ours is to go, because the server ends.
     pub(crate) fn leave_all(&mut self, engines: &mut Engines, now: Monotonic) {
         self.settings.scale.max = 0;
         self.settings.container.stop_grace = Duration::from_secs(1);
-        for id in self.list.iter().map(|unit| unit.id).collect::<Vec<_>>() {
-            self.order(id, Order::Kill, engines, now);
+        for place in 0..self.list.len() {
+            self.list[place].leaving = Some(Leave::Asked);
+            self.on(place, Event::Order(Order::Kill), engines, now);
         }
-        self.works.retain(|work| !matches!(work, Work::Image { .. } | Work::Host | Work::Disk));
+        self.sweep(engines, now);
+        self.works.retain(|work| !matches!(work, Work::Image { .. } | Work::Host { .. } | Work::Disk));
     }
 
     fn is_ours(&self, seen: &Seen) -> bool {
         seen.labels.get(FLEET_LABEL).is_some_and(|fleet| *fleet == self.fleet.to_string())
     }
 
+    fn tell_collision(&mut self, seen: &Seen) {
+        self.journal.open(
+            "label_collision",
+            format!("{} carries the label of this fleet, and not the rest of ours: it is left alone", seen.name),
+            "remove the container, or its label io.millrace.fleet; or give this fleet another name in docker.name",
+        );
+    }
+
     /// A container of ours that runs without a unit: one from before this
     /// process began, as a rule.
-    fn adopt(&mut self, seen: &Seen, engines: &mut Engines, now: Monotonic) {
-        let read = marks(&seen.labels);
-        let Some((ports, spec)) = read.and_then(|marks| Some((marks.ports?, marks.spec))) else {
-            self.journal.open(
-                "label_collision",
-                format!("{} carries the label of this fleet, and not the rest of ours", seen.name),
-                "remove the container, or its label io.millrace.fleet; or give this fleet another name in docker.name",
-            );
-            return;
-        };
+    fn adopt(
+        &mut self,
+        seen: &Seen,
+        ports: EnginePorts,
+        spec: Option<SpecHash>,
+        engines: &mut Engines,
+        now: Monotonic,
+    ) {
         let look = unit::look(seen.state, seen.address.is_ok());
         let life = Life::adopt(self.limits(), look, now);
         let unit = Unit {
@@ -300,7 +379,10 @@ impl Units {
             reachable: seen.address.is_ok(),
             leaving: None,
             has_died: false,
+            died_as: None,
             on_trial: false,
+            is_worn: false,
+            in_haste: false,
             restarts: 0,
             taken: 0,
             capacity: 0,
@@ -352,6 +434,12 @@ impl Units {
                 && !matches!(self.list[place].life.stage(), Stage::Ailing(_) | Stage::Ready);
             one_mends |= began;
         }
+        let Self { served, list, .. } = self;
+        served.look(now, || {
+            let ought = list.iter().filter(|unit| served::ought_to_serve(&unit.life));
+            ought
+                .fold((0, 0), |(all, healthy), unit| (all + 1, healthy + u32::from(unit.is_healthy(engines))))
+        });
         self.recycle(engines, now);
         self.roll(engines, now);
         self.scale(waiting, hour, engines, now);
@@ -374,7 +462,10 @@ impl Units {
         let Some(place) = self.place(id) else { return false };
         self.list[place].leaving = match order {
             Order::Remove(why) | Order::Remake(why) => Some(why),
-            Order::Kill => Some(Leave::Asked),
+            Order::Kill => {
+                self.list[place].in_haste = true;
+                Some(Leave::Asked)
+            }
             Order::Restart | Order::Drain | Order::Undrain | Order::Pause | Order::Wake => {
                 self.list[place].leaving
             }
@@ -401,6 +492,7 @@ impl Units {
             stays
         });
         if gone {
+            self.no_port_until = self.no_port_until.map(|_| now);
             let list = &self.list;
             self.pressed.retain(|id, _| list.iter().any(|unit| unit.id == *id));
             self.paced.retain(|(id, _)| list.iter().any(|unit| unit.id == *id));
@@ -422,11 +514,12 @@ impl Units {
     }
 
     fn ask_host(&mut self, now: Monotonic) {
-        let is_due =
-            self.host_asked.is_none_or(|asked| self.host.is_none() && now.since(asked) >= HOST_RETRY);
+        let lacks = self.host.is_none() || self.lease.is_none();
+        let is_due = self.host_asked.is_none_or(|asked| lacks && now.since(asked) >= HOST_RETRY);
         if self.answers && is_due {
             self.host_asked = Some(now);
-            self.works.push_back(Work::Host);
+            let (fleet, lease) = (self.fleet.clone(), self.lease.clone());
+            self.works.push_back(Work::Host { fleet, lease });
         }
     }
 

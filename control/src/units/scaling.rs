@@ -1,11 +1,9 @@
 //! How many units there are: what the policy is told, and what is done of what
 //! it says. And which of them are replaced, one at a time.
 
-use std::sync::Arc;
-
 use millrace_boundary::Monotonic;
 
-use super::{DockerFleet, Pull, Rolling, Units, Work};
+use super::{DockerFleet, Pull, Rolling, Units, Work, ports::NoPort};
 use crate::{
     autoscale::{BreakerPolicy, BreakerState, Observation, Policy, UnitState, UnitView},
     engines::Engines,
@@ -17,6 +15,9 @@ use crate::{
 
 /// A unit over a limit for so long is replaced: a peak is none.
 const PRESSED_FOR: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Before a port is looked for again where there was none.
+const PORTS_RETRY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What the policy said last, for people.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -59,16 +60,9 @@ impl Units {
         self.autoscaler.set_policy(policy(&self.settings, Some(capacity)));
     }
 
-    /// There shall be other numbers of engines.
-    pub(crate) fn rescale(&mut self, change: impl FnOnce(&mut super::Scale)) {
-        let capacity = self.autoscaler.policy().capacity;
-        change(&mut self.settings.scale);
-        self.autoscaler.set_policy(policy(&self.settings, Some(capacity)));
-    }
-
     /// Whether a stream without a slot may hope for one.
     pub(super) fn is_growing(&self) -> bool {
-        if self.settings.scale.max == 0 {
+        if self.settings.scale.max == 0 || self.is_shared {
             return false;
         }
         // Nobody knows yet what is there.
@@ -87,11 +81,30 @@ impl Units {
                 && !self.is_broken)
     }
 
+    /// The maximum that the policy knows, which may be below the operator's.
+    fn set_max(&mut self, max: usize) {
+        let capacity = self.autoscaler.policy().capacity;
+        let whole = policy(&self.settings, Some(capacity));
+        self.autoscaler.set_policy(Policy { max: max.min(whole.max), ..whole });
+    }
+
+    /// A port may have become free.
+    fn try_ports_again(&mut self, now: Monotonic) {
+        if self.no_port_until.is_some_and(|until| until <= now) {
+            self.no_port_until = None;
+            self.set_max(usize::MAX);
+        }
+    }
+
     /// Asks the policy, and does what it says.
     pub(super) fn scale(&mut self, waiting: u32, hour: Option<u32>, engines: &mut Engines, now: Monotonic) {
         if self.settings.scale.max == 0 && self.list.is_empty() {
             return;
         }
+        if self.lease.is_none() {
+            return;
+        }
+        self.try_ports_again(now);
         let views: Vec<UnitView> = self.list.iter().map(super::Unit::view).collect();
         let found_free = engines
             .table()
@@ -119,13 +132,7 @@ impl Units {
             std::iter::repeat_n(false, plan.create).chain(std::iter::repeat_n(true, plan.create_paused))
         {
             if let Err(error) = self.add(shelved, now) {
-                self.journal.open(
-                    "ports_used_up",
-                    error.to_string(),
-                    "widen docker.ports, or end what listens there; engines of other servers count as well",
-                );
-                // Counts as a failure, so that it is not tried four times a second.
-                self.autoscaler.created(false, now);
+                self.no_port(&error, now);
                 break;
             }
         }
@@ -163,16 +170,33 @@ impl Units {
         }
     }
 
+    /// No port is left for an engine that was to be made.
+    pub(super) fn no_port(&mut self, error: &NoPort, now: Monotonic) {
+        self.journal.open(
+            "ports_used_up",
+            error.to_string(),
+            "widen docker.ports, or end what listens there; engines of other servers count as well",
+        );
+        // As many as there are have to do for a while. It is no failure to make
+        // one: that would keep those that have ports from being made anew.
+        self.no_port_until = Some(now + PORTS_RETRY);
+        self.set_max(self.list.len());
+        if self.autoscaler.breaker(now).state == BreakerState::HalfOpen {
+            // Nothing will be heard of the trial.
+            self.autoscaler.created(false, now);
+        }
+    }
+
     /// The image is looked for before the first engine is made, and again
     /// whenever one could not be had.
     fn want_image(&mut self, now: Monotonic) {
         let Some(spec) = self.spec.as_ref().filter(|_| self.answers && self.image.is_due(now)) else {
             return;
         };
-        let policy = match self.settings.container.pull {
-            Pull::Missing => PullPolicy::Missing,
-            Pull::Always => PullPolicy::Always,
-            Pull::Never => PullPolicy::Never,
+        let policy = match (self.settings.container.pull, std::mem::take(&mut self.pull_now)) {
+            (Pull::Never, _) => PullPolicy::Never,
+            (Pull::Always, _) | (Pull::Missing, true) => PullPolicy::Always,
+            (Pull::Missing, false) => PullPolicy::Missing,
         };
         let image = spec.image.clone();
         let progress = self.image.begun();
@@ -266,15 +290,18 @@ impl Units {
     /// have room for its streams.
     pub(super) fn roll(&mut self, engines: &mut Engines, now: Monotonic) {
         let drifted = self.list.iter().filter(|unit| unit.drifted).count();
-        if let Some(rolling) = &mut self.rolling {
-            rolling.done = rolling.total.saturating_sub(drifted);
-            if drifted == 0 && !self.list.iter().any(|unit| unit.leaving == Some(Leave::Drifted)) {
-                let Rolling { total, .. } = *rolling;
-                self.rolling = None;
+        if self.rolling.running {
+            let Rolling { total, done, .. } = self.rolling;
+            self.rolling.done = done.max(total.saturating_sub(drifted));
+            let is_under_way = |unit: &super::Unit| unit.leaving == Some(Leave::Drifted) || unit.on_trial;
+            if drifted == 0 && !self.list.iter().any(is_under_way) {
+                self.rolling.running = false;
                 self.journal.write(Entry::info("fleet_replaced", format!("{total} engines are made anew")));
             }
         }
-        if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() {
+        // The one before has yet to show that what it was made of works.
+        let is_tried = self.list.iter().any(|unit| unit.on_trial);
+        if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() || is_tried {
             return;
         }
         // What is in force may not work: then what was made before it is all there is.
@@ -306,31 +333,6 @@ impl Units {
         if others_free >= taken {
             self.order(id, Order::Remake(Leave::Drifted), engines, now);
         }
-    }
-
-    /// Makes every engine anew, one at a time, its streams moved before.
-    pub(crate) fn replace_all(&mut self) -> Rolling {
-        for unit in &mut self.list {
-            unit.drifted = true;
-        }
-        let rolling = Rolling { total: self.list.len(), done: 0 };
-        self.journal.write(Entry::info(
-            "fleet_replacing",
-            format!("{} engines are made anew, one at a time", rolling.total),
-        ));
-        self.rolling = Some(rolling);
-        rolling
-    }
-
-    /// Makes sure that nothing of what is known of the image is believed.
-    pub(crate) fn refresh_image(&mut self) {
-        self.image.forget();
-    }
-
-    /// The containers of engines that run: id and name.
-    pub(crate) fn running(&self) -> impl Iterator<Item = (Arc<str>, Arc<str>)> + '_ {
-        let run = self.list.iter().filter(|unit| unit.runs() || unit.life.stage() == Stage::Booting);
-        run.filter_map(|unit| Some((Arc::clone(unit.container.as_ref()?), Arc::clone(&unit.name))))
     }
 }
 

@@ -55,7 +55,7 @@ mod tests {
     fn three_and_half_of_all_within_fifteen_seconds_are_a_storm() {
         let at = |seconds: u64| Monotonic(Duration::from_secs(1_000 + seconds));
         for (name, fell, ill, all, now, on) in [
-            ("nobody", &[][..], 0, 10, 0, false),
+            ("nobody", &[][..] as &[u64], 0, 10, 0, false),
             ("both of two", &[0, 0], 2, 2, 0, false),
             ("three of six", &[0, 1, 2], 3, 6, 2, true),
             ("three of seven", &[0, 1, 2], 3, 7, 2, false),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Units, work::fault_of};
+use super::{Units, fates::Ending, work::fault_of};
 use crate::{
     fleet::docker::DockerError,
     journal::{Autopsy, Entry},
@@ -37,9 +37,14 @@ impl Counts {
     }
 }
 
-/// How a container ended, for people.
-pub(super) fn how_it_ended(autopsy: Option<&Autopsy>) -> String {
-    match autopsy {
+/// How a container ended, for people: as Docker says, or else as was heard.
+pub(super) fn how_it_ended(autopsy: Option<&Autopsy>, heard: Option<Ending>) -> String {
+    let rumour = heard.map(|Ending { out_of_memory, exit_code }| Autopsy {
+        out_of_memory,
+        exit_code,
+        ..Autopsy::default()
+    });
+    match autopsy.or(rumour.as_ref()) {
         Some(Autopsy { out_of_memory: true, exit_code, .. }) => {
             let code = exit_code.map_or(String::new(), |code| format!(" (status {code})"));
             format!("the kernel ended its container for its memory{code}")
@@ -70,9 +75,16 @@ impl Units {
             // Told with how it ended, once that is known.
             Tidings::Died => {
                 unit.has_died = true;
+                unit.died_as.clone_from(&unit.container);
                 return;
             }
-            Tidings::Vanished => Entry::warning("engine_vanished", "somebody has removed its container"),
+            Tidings::Vanished => {
+                let heard = self.fates.take(unit.container.as_deref());
+                let before = heard.map_or_else(String::new, |heard| {
+                    format!("; before, {}", how_it_ended(None, Some(heard)))
+                });
+                Entry::warning("engine_vanished", format!("somebody has removed its container{before}"))
+            }
             Tidings::Frozen => {
                 Entry::warning("engine_frozen", "somebody has paused its container; it is woken")
             }

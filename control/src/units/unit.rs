@@ -7,7 +7,7 @@ use millrace_boundary::{EngineId, EngineState, Monotonic};
 use crate::{
     autoscale::{UnitId, UnitState, UnitView},
     engine::Ailment,
-    engines::Engine,
+    engines::{Engine, Engines},
     fleet::docker::{Ports, SpecHash},
     unit::{Ail, Leave, Life, Look, Sense, Stage, Then},
 };
@@ -41,8 +41,14 @@ pub(crate) struct Unit {
     pub(crate) leaving: Option<Leave>,
     /// Its container has ended, and how is being asked.
     pub(crate) has_died: bool,
+    /// The container that has.
+    pub(crate) died_as: Option<Arc<str>>,
     /// Its container was made, and has yet to show whether it works.
     pub(crate) on_trial: bool,
+    /// Somebody wants it made anew.
+    pub(crate) is_worn: bool,
+    /// It is to go without time to end by itself.
+    pub(crate) in_haste: bool,
     /// Restarts and new containers so far.
     pub(crate) restarts: u32,
     /// Streams on it at the last look.
@@ -107,6 +113,13 @@ impl Unit {
             idle_since: self.idle_since,
             drifted: self.drifted,
         }
+    }
+
+    /// Whether it serves: it is ready, and its engine takes streams.
+    pub(crate) fn is_healthy(&self, engines: &Engines) -> bool {
+        let engine = self.container.as_deref().and_then(|container| engines.by_identity(container));
+        self.life.stage() == Stage::Ready
+            && engine.is_some_and(|engine| engine.life.state() == EngineState::Ready)
     }
 
     /// Every port it has.

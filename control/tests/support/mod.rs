@@ -23,7 +23,7 @@ use millrace_boundary::{
     Counters, Doorbell, Driver, EngineId, EngineTable, Epoch, FromShard, HandedConnection, Inbox, Mailbox,
     ShardId, ShardSample, StreamSample, StreamState, ToShard, latency_histogram, mailbox,
 };
-use millrace_control::{ControlConfig, FleetConfig, Readiness, run};
+use millrace_control::{ControlConfig, FleetConfig, Readiness, Subnet, run};
 
 /// Polls until `condition` gives something, or fails the test.
 #[track_caller]
@@ -54,6 +54,7 @@ pub(crate) struct Options {
     pub(crate) shards: usize,
     pub(crate) probe_interval: Duration,
     pub(crate) drain_limit: Duration,
+    pub(crate) admins: Vec<Subnet>,
 }
 
 impl Default for Options {
@@ -63,6 +64,7 @@ impl Default for Options {
             shards: 1,
             probe_interval: Duration::from_millis(100),
             drain_limit: Duration::from_secs(1),
+            admins: Subnet::LOCAL.into(),
         }
     }
 }
@@ -76,6 +78,7 @@ impl Server {
             fleet: FleetConfig::Fixed(options.engines),
             engine_capacity: 3,
             probe_interval: options.probe_interval,
+            admins: options.admins,
             address: ([127, 0, 0, 1], 8_000).into(),
             shards,
             inbox,

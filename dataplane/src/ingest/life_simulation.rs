@@ -46,7 +46,9 @@ struct World {
     slots: u32,
     /// Whoever finds no slot may wait for one.
     growing: bool,
-    /// Since when it does.
+    /// No engine ever comes, and somebody waits for it.
+    is_stuck: bool,
+    /// Since when it waits.
     queued: Option<u64>,
     taken: HashMap<SourceId, Fate>,
     begun: HashMap<SourceId, u64>,
@@ -64,14 +66,16 @@ impl World {
         let mut random = Random(seed);
         let mut effects = Vec::new();
         let life = Life::new(LIMITS, Self::time(0), &mut effects);
-        let slots = u32::try_from(random.below(5)).unwrap();
-        let growing = random.one_in(2);
+        let is_stuck = random.one_in(8);
+        let slots = if is_stuck { 0 } else { u32::try_from(random.below(5)).unwrap() };
+        let growing = is_stuck || random.one_in(2);
         let mut world = Self {
             life,
             random,
             now: 0,
             slots,
             growing,
+            is_stuck,
             queued: None,
             taken: HashMap::new(),
             begun: HashMap::new(),
@@ -193,13 +197,13 @@ impl World {
     fn step(&mut self) {
         self.now +=
             if self.random.one_in(50) { self.random.below(20_000) } else { 1 + self.random.below(400) };
-        if self.random.one_in(40) {
+        if !self.is_stuck && self.random.one_in(40) {
             self.viewers = u32::try_from(self.random.below(3)).unwrap();
         }
-        if self.random.one_in(60) {
+        if !self.is_stuck && self.random.one_in(60) {
             self.slots = u32::try_from(self.random.below(5)).unwrap();
         }
-        if self.random.one_in(60) {
+        if !self.is_stuck && self.random.one_in(60) {
             self.growing = !self.growing;
         }
         self.on(if self.viewers > 0 { Event::Watched } else { Event::Unwatched });

@@ -14,9 +14,9 @@ use std::{
     time::Duration,
 };
 
-use millrace_boundary::{FromShard, Monotonic};
+use millrace_boundary::{FromShard, Monotonic, StreamState};
 
-use super::session::Session;
+use super::{event::Event, session::Session};
 use crate::{
     context::Context,
     inbox::Peer,
@@ -175,6 +175,43 @@ impl Queue {
         self.show(context, in_vain);
         self.leaves.set(leaves);
         if leaves.is_some() { LEFT_TO_OTHERS } else { TICK }
+    }
+}
+
+impl Session {
+    /// Its turn among those that wait for a slot: asks for one if somebody still
+    /// waits for it.
+    pub(super) fn called(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
+        // One that was merged is closed at its next tick.
+        if !self.told.get() && self.stream.ended().is_none() {
+            self.look_at_viewers(context, now);
+            self.apply(context, Event::Called, now);
+        }
+    }
+
+    /// Whether it waits for a slot.
+    pub(super) fn is_queued(&self) -> bool {
+        self.queued.get().is_some()
+    }
+
+    /// Stands in the queue for as long as its life says so.
+    pub(super) fn stand_in_queue(self: &Rc<Self>, context: &Context, now: Monotonic) {
+        match (self.state() == Some(StreamState::Queued), self.is_queued()) {
+            (true, false) => {
+                self.queued.set(Some(now));
+                self.timeline.borrow_mut().note(context, "queued", None, &self.last.borrow());
+                let ticket = self.ticket.get().filter(|_| !self.has_played());
+                self.ticket.set(Some(context.queue.join(context, self, ticket)));
+            }
+            (false, true) => {
+                self.queued.set(None);
+                context.queue.leave(context, self);
+                if self.state() != Some(StreamState::Starting) {
+                    self.ticket.set(None);
+                }
+            }
+            (true, true) | (false, false) => {}
+        }
     }
 }
 

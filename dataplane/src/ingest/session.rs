@@ -147,44 +147,10 @@ impl Session {
         self.apply(context, Event::Tick, now);
     }
 
-    fn look_at_viewers(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
+    /// Looks whether somebody is there.
+    pub(super) fn look_at_viewers(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
         let watched = if self.stream.viewers() > 0 { Event::Watched } else { Event::Unwatched };
         self.apply(context, watched, now);
-    }
-
-    /// Its turn among those that wait for a slot: asks for one if somebody still
-    /// waits for it.
-    pub(super) fn called(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
-        // One that was merged is closed at its next tick.
-        if !self.told.get() && self.stream.ended().is_none() {
-            self.look_at_viewers(context, now);
-            self.apply(context, Event::Called, now);
-        }
-    }
-
-    /// Whether it waits for a slot.
-    pub(super) fn is_queued(&self) -> bool {
-        self.queued.get().is_some()
-    }
-
-    /// Stands in the queue for as long as its life says so.
-    fn stand_in_queue(self: &Rc<Self>, context: &Context, now: Monotonic) {
-        match (self.state() == Some(StreamState::Queued), self.is_queued()) {
-            (true, false) => {
-                self.queued.set(Some(now));
-                self.timeline.borrow_mut().note(context, "queued", None, &self.last.borrow());
-                let ticket = self.ticket.get().filter(|_| !self.has_played());
-                self.ticket.set(Some(context.queue.join(context, self, ticket)));
-            }
-            (false, true) => {
-                self.queued.set(None);
-                context.queue.leave(context, self);
-                if self.state() != Some(StreamState::Starting) {
-                    self.ticket.set(None);
-                }
-            }
-            (true, true) | (false, false) => {}
-        }
     }
 
     /// Ends it because the server ends.

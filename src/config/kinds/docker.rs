@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, ops::RangeInclusive};
 
-use millrace_control::{CacheKind, Pull};
+use millrace_control::{CacheKind, Pull, Subnet};
 
 use super::{Given, Kind, quoted};
 
@@ -136,6 +136,30 @@ impl Kind for IpAddr {
     }
 }
 
+/// Networks of peers; none is nobody.
+impl Kind for Vec<Subnet> {
+    type Range = ();
+
+    fn read(given: &Given, (): &()) -> Option<Self> {
+        let networks: Option<Self> = match given {
+            Given::Word(s) if s.trim().is_empty() => Some(Vec::new()),
+            Given::Word(s) => s.split(',').map(|network| Subnet::parse(network.trim())).collect(),
+            Given::List(items) => items.iter().map(|item| item.text().and_then(Subnet::parse)).collect(),
+            _ => None,
+        };
+        networks.filter(|networks| networks.len() <= 100)
+    }
+
+    fn allowed((): &()) -> String {
+        "at most 100 addresses and networks, such as [\"127.0.0.0/8\", \"192.168.1.7\", \"fd00::/8\"], with no bit set behind the prefix".into()
+    }
+
+    fn to_toml(&self) -> String {
+        let networks: Vec<_> = self.iter().map(|network| quoted(&network.to_string())).collect();
+        format!("[{}]", networks.join(", "))
+    }
+}
+
 /// A label of containers, or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Label(pub(crate) Option<(String, String)>);
@@ -213,6 +237,22 @@ mod tests {
         ] {
             assert_eq!(word::<Label>(text, &()).as_deref(), toml, "{text}");
         }
+    }
+
+    #[test]
+    fn networks_are_a_list_and_each_is_whole() {
+        for (text, toml) in [
+            ("", Some("[]")),
+            ("127.0.0.1, ::/0", Some("[\"127.0.0.1/32\", \"::/0\"]")),
+            ("127.0.0.1,", None),
+            ("127.0.0.1/8", None),
+            ("all", None),
+        ] {
+            assert_eq!(word::<Vec<Subnet>>(text, &()).as_deref(), toml, "{text}");
+        }
+        let text = Given::Text("127.0.0.1".into());
+        assert_eq!(Vec::<Subnet>::read(&text, &()), None, "TOML has lists");
+        assert_eq!(Vec::<Subnet>::read(&Given::List(vec![text]), &()).map(|all| all.len()), Some(1));
     }
 
     #[test]

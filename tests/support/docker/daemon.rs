@@ -24,7 +24,7 @@ use super::{
     certs::Certs,
     end::{self, child_of},
     http,
-    network::{Network, sweep},
+    network::{self, Network},
 };
 
 /// Longest wait for the daemon to answer, and for one command.
@@ -124,7 +124,8 @@ impl Dockerd {
             skip("REQUIRE_DOCKER", "a Docker daemon of our own needs root");
             return None;
         }
-        sweep();
+        network::sweep();
+        end::sweep();
         let scratch = Scratch::new();
         let tls_port = certs.map(|_| super::free_port());
         let cgroup = format!("/millrace-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));

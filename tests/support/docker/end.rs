@@ -70,6 +70,28 @@ pub(super) fn remove_cgroups(name: &str) {
     }
 }
 
+/// Removes the control groups of tests that were killed.
+pub(super) fn sweep() {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path());
+    for hierarchy in hierarchies.chain([root.to_owned()]) {
+        for name in left_by_the_dead(&hierarchy, "millrace-", '-') {
+            // One that is busy still is left to the next test.
+            remove(&hierarchy.join(name));
+        }
+    }
+}
+
+/// The names in a directory that begin so, go on with the number of a process
+/// that is no more, and then with this character.
+pub(super) fn left_by_the_dead(directory: &Path, start: &str, after: char) -> Vec<String> {
+    let names = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = names.filter_map(|e| e.file_name().into_string().ok());
+    let pid = |name: &str| name.strip_prefix(start)?.split_once(after)?.0.parse::<u32>().ok();
+    let is_dead = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
+    names.filter(|name| pid(name).is_some_and(is_dead)).collect()
+}
+
 /// Whether a group and those below it are gone.
 fn remove(group: &Path) -> bool {
     let entries = fs::read_dir(group).into_iter().flatten().flatten();

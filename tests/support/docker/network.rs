@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::daemon::Dockerd;
+use super::{daemon::Dockerd, end::left_by_the_dead};
 
 /// How many subnets are tried until one is free.
 const TRIES: u32 = 64;
@@ -70,12 +70,8 @@ fn remove(bridge: &str) {
 
 /// Removes the bridges of tests that were killed.
 pub(super) fn sweep() {
-    let names = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
-    for name in names.filter_map(|e| e.file_name().into_string().ok()) {
-        let pid = name.strip_prefix("mr").and_then(|rest| rest.split_once('b')?.0.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            remove(&name);
-        }
+    for name in left_by_the_dead(Path::new("/sys/class/net"), "mr", 'b') {
+        remove(&name);
     }
 }
 

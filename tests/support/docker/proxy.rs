@@ -143,7 +143,7 @@ impl DockerProxy {
     }
 
     /// Plays `act` on requests of `route`, `*` being all of them. Of several
-    /// that fit, the last one set is played.
+    /// that fit and are not used up, the last one set is played.
     pub(crate) fn play(&self, route: &str, act: Act, times: Times) {
         let mut state = self.shared.state();
         state.numbers += 1;
@@ -204,8 +204,9 @@ impl Shared {
         let mut state = self.state();
         let call = Call { at: Instant::now(), route: route.clone(), target: target.to_owned() };
         state.calls.push(call);
-        let rule = state.rules.iter_mut().rev().find(|rule| rule.route == "*" || rule.route == route);
-        let played = rule.filter(|rule| rule.times != Times::Next(0)).map(|rule| {
+        let fits =
+            |rule: &&mut Rule| rule.times != Times::Next(0) && (rule.route == "*" || rule.route == route);
+        let played = state.rules.iter_mut().rev().find(fits).map(|rule| {
             if let Times::Next(left) = &mut rule.times {
                 *left -= 1;
             }

@@ -46,7 +46,7 @@ fn nothing_is_created_while_the_breaker_is_open_and_one_when_it_is_half_open() {
     scaler.created(true, at(120));
     assert_eq!(held(&mut scaler, 9, 0, 120), (3, None));
     fail(&mut scaler, 130);
-    scaler.reset_breaker(at(131));
+    scaler.reset_breaker();
     assert_eq!(held(&mut scaler, 9, 0, 131), (3, None), "reset by hand");
 }
 

@@ -3,7 +3,7 @@
 //! at most the time to the next look.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     future::pending,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -49,6 +49,7 @@ struct Roster {
     seen: Arc<[Seen]>,
     /// When the look began that showed it.
     begun: Monotonic,
+    lenders: Arc<BTreeMap<Arc<str>, Arc<str>>>,
 }
 
 /// Follows one daemon; ends when dropped.
@@ -101,6 +102,11 @@ impl Informer {
             Link::Lost { why, .. } => why.clone(),
             Link::Up(_) => None,
         }
+    }
+
+    /// The id of the container whose network this one uses, if it does.
+    pub(crate) fn lender(&self, id: &str) -> Option<Arc<str>> {
+        self.roster.borrow().as_ref()?.lenders.get(id).cloned()
     }
 
     /// What events told of deaths since this was called last, oldest first; the
@@ -261,8 +267,12 @@ impl Teller {
         });
         // Told even when it is the same: whoever waits for a deed to show wants to
         // know of when this is.
-        let (members, seen) = (found.members.into(), found.seen.into());
-        self.roster.send_replace(Some(Roster { members, seen, begun }));
+        self.roster.send_replace(Some(Roster {
+            members: found.members.into(),
+            seen: found.seen.into(),
+            lenders: found.lenders.into(),
+            begun,
+        }));
     }
 
     fn heard(&self, event: &EventMessage) {

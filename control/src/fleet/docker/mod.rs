@@ -62,6 +62,7 @@ pub(crate) use {
     known::ContainerId,
     labels::{FLEET_LABEL, FleetName, marks},
     logs::LogLine,
+    look::{Closely, look, look_within},
     ports::Ports,
     pull::Progress,
     spec::{Cache, EngineSpec, Limits, Network, Publish, SpecHash},

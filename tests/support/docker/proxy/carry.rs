@@ -28,12 +28,8 @@ struct Asked {
 pub(super) fn carry(shared: &Shared, connection: u64, client: &UnixStream) -> io::Result<()> {
     let mut down = Source::new(client, None);
     let Some(mut bytes) = down.head()? else { return Ok(()) };
-    let upstream = UnixStream::connect(&shared.upstream);
-    let upstream = match upstream {
-        Ok(stream) => Some(stream),
-        // Counted all the same, and a fault may need no daemon.
-        Err(_) => None,
-    };
+    // Without a daemon a request is counted all the same, and a fault may need none.
+    let upstream = UnixStream::connect(&shared.upstream).ok();
     let mut up = upstream.as_ref().map(|stream| Source::new(stream, Some(client)));
     loop {
         let head = Head::parse(&bytes);
