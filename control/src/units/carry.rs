@@ -46,7 +46,11 @@ impl Units {
                         self.storm.fell(now);
                     }
                     match tidings {
-                        Tidings::Ready { .. } => self.proves(place, true, now),
+                        Tidings::Ready { .. } => {
+                            // Only now the next one may be replaced.
+                            self.list[place].leaving = None;
+                            self.proves(place, true, now);
+                        }
                         Tidings::BootLimit(_) | Tidings::Died | Tidings::Vanished => {
                             self.proves(place, false, now);
                         }
@@ -196,6 +200,9 @@ impl Units {
     /// Something is done, or was tried in vain.
     pub(crate) fn done(&mut self, outcome: Outcome, engines: &mut Engines, now: Monotonic) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if let Outcome::Host(_) = outcome {
+            self.host_is_asked = false;
+        }
         match outcome {
             Outcome::Unit { unit, deed, container, result, autopsy, took } => {
                 self.counts.count(deed, &result);
@@ -263,7 +270,6 @@ impl Units {
         if matches!(deed, Deed::Make | Deed::Remake) && result.is_ok() {
             unit.born = now;
             unit.reachable = true;
-            unit.leaving = None;
         }
         unit.container = container;
         if std::mem::take(&mut unit.has_died) && autopsy.is_some() {

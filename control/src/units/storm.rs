@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn three_and_half_of_all_within_fifteen_seconds_are_a_storm() {
-        let at = |seconds| Monotonic(Duration::from_secs(1_000 + seconds));
+        let at = |seconds: u64| Monotonic(Duration::from_secs(1_000 + seconds));
         for (name, fell, ill, all, now, on) in [
             ("nobody", &[][..], 0, 10, 0, false),
             ("both of two", &[0, 0], 2, 2, 0, false),
