@@ -65,16 +65,22 @@ impl OwnFleet {
 
     /// Starts a server on the daemon, or on what stands before it at `uri`.
     pub(crate) fn serve(&self, uri: Option<&str>, args: &[&str]) -> Server {
+        let all = self.args(uri, args);
+        Server::start(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// What a server is told for that.
+    pub(crate) fn args(&self, uri: Option<&str>, args: &[&str]) -> Vec<String> {
         let file = self.data.path().join("millrace.toml");
         // The host's network is the quickest, and ports of one's own keep the
         // fleets of parallel tests apart.
-        let config = format!("[docker]\npull = \"never\"\n{}", self.config);
+        let pull = if self.config.contains("\npull = ") { "" } else { "pull = \"never\"\n" };
+        let config = format!("[docker]\n{pull}{}", self.config);
         fs::write(&file, config).expect("our own directory");
         let uri = uri.map_or_else(|| self.docker.uri(), str::to_owned);
         let (file, data) = (file.display().to_string(), self.data.path().display().to_string());
-        let mut all = vec!["--docker", &uri, "--config", &file, "--data-dir", &data, "--cpus", "0"];
-        all.extend(args);
-        Server::start(&all)
+        let all = ["--docker", &uri, "--config", &file, "--data-dir", &data, "--cpus", "0"];
+        all.iter().chain(args).map(|arg| (*arg).to_owned()).collect()
     }
 
     /// The containers of the fleet that exist, in whatever state: name and state.

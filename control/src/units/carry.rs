@@ -207,6 +207,9 @@ impl Units {
     /// Something is done, or was tried in vain.
     pub(crate) fn done(&mut self, outcome: Outcome, engines: &mut Engines, now: Monotonic) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if let Outcome::Host(_) = outcome {
+            self.host_is_asked = false;
+        }
         match outcome {
             Outcome::Unit { unit, deed, container, result, autopsy, took } => {
                 self.counts.count(deed, &result);
