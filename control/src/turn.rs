@@ -22,7 +22,7 @@ use crate::{
     shards::DRAIN_PAUSE,
     state::{Phase, Shared, State},
     template::Templates,
-    units::Units,
+    units::{Outcome, Units},
 };
 
 /// The first probe round is waited for this long before the server is ready.
@@ -246,7 +246,12 @@ impl Control {
         let State { engines, units, figures, hands, .. } = &mut *state;
         let (Some(units), Some(crew)) = (units, &mut self.crew) else { return };
         match news {
-            News::Done(outcome) => units.done(*outcome, engines, now),
+            News::Done(outcome) => {
+                if let (Outcome::Unit { .. }, Fleet::Docker(informer)) = (&*outcome, &self.fleet) {
+                    informer.has_acted();
+                }
+                units.done(*outcome, engines, now);
+            }
             News::Measured => {
                 *figures = crew.figures(engines.all().iter().map(|engine| Arc::clone(engine.identity())));
                 for (container, usage) in &figures.of {

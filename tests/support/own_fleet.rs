@@ -43,9 +43,9 @@ impl OwnFleet {
         Self::on(Dockerd::new()?, config)
     }
 
-    /// The same with a daemon of the caller's, which is started.
+    /// The same with a daemon of the caller's, which is started if it is not.
     pub(crate) fn on(mut docker: Dockerd, config: &str) -> Option<Self> {
-        if !docker.start() {
+        if docker.pid().is_none() && !docker.start() {
             return None;
         }
         docker.make_image();
@@ -65,16 +65,22 @@ impl OwnFleet {
 
     /// Starts a server on the daemon, or on what stands before it at `uri`.
     pub(crate) fn serve(&self, uri: Option<&str>, args: &[&str]) -> Server {
+        let all = self.args(uri, args);
+        Server::start(&all.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// What a server is told for that.
+    pub(crate) fn args(&self, uri: Option<&str>, args: &[&str]) -> Vec<String> {
         let file = self.data.path().join("millrace.toml");
         // The host's network is the quickest, and ports of one's own keep the
         // fleets of parallel tests apart.
-        let config = format!("[docker]\npull = \"never\"\n{}", self.config);
+        let pull = if self.config.contains("\npull = ") { "" } else { "pull = \"never\"\n" };
+        let config = format!("[docker]\n{pull}{}", self.config);
         fs::write(&file, config).expect("our own directory");
         let uri = uri.map_or_else(|| self.docker.uri(), str::to_owned);
         let (file, data) = (file.display().to_string(), self.data.path().display().to_string());
-        let mut all = vec!["--docker", &uri, "--config", &file, "--data-dir", &data, "--cpus", "0"];
-        all.extend(args);
-        Server::start(&all)
+        let all = ["--docker", &uri, "--config", &file, "--data-dir", &data, "--cpus", "0"];
+        all.iter().chain(args).map(|arg| (*arg).to_owned()).collect()
     }
 
     /// The containers of the fleet that exist, in whatever state: name and state.
@@ -220,4 +226,99 @@ pub(crate) fn wait_ready(server: &Server, count: usize) -> Duration {
     let is_so = wait_until(SOON, || engines(server, "ready").len() == count);
     assert!(is_so, "{:#}\n{}", json_at(server.address(), "/api/v1/engines"), server.log());
     begun.elapsed()
+}
+
+/// One engine, as the API and Docker know it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    /// Streams on it.
+    pub(crate) taken: u64,
+    /// Of its container.
+    pub(crate) id: String,
+}
+
+/// The emulator's options for a control API of its own, which
+/// [`OwnFleet::control`] finds.
+pub(crate) const WITH_CONTROL: [&str; 6] =
+    ["--address", "0.0.0.0", "--first-port", "{http_port}", "--control", "0.0.0.0:{api_port}"];
+
+impl OwnFleet {
+    /// The engines that the API lists and Docker has, the busiest first.
+    pub(crate) fn places(&self, server: &Server) -> Vec<Place> {
+        let containers = self.docker.containers();
+        let answer = json_at(server.address(), "/api/v1/engines");
+        let mut all: Vec<_> = answer["engines"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|engine| {
+                let name = engine["name"].as_str()?.to_owned();
+                let id = containers.iter().find(|c| c.name == name)?.id.clone();
+                let address = engine["address"].as_str()?.parse().ok()?;
+                Some(Place { name, address, taken: engine["slots"]["taken"].as_u64()?, id })
+            })
+            .collect();
+        all.sort_by_key(|place| std::cmp::Reverse(place.taken));
+        all
+    }
+
+    /// What engines are started with from now on, whose cache is in `dir`.
+    pub(crate) fn template_with_cache(&self, command: &[&str], dir: &str) {
+        let template = json!({
+            "name": "emulated", "variant": "custom", "image": IMAGE, "command": command,
+            "parameters": { "cache-dir": dir },
+        });
+        let all = json!({ "version": 1, "active": "emulated", "templates": [template] });
+        fs::write(self.data.path().join("templates.json"), all.to_string()).expect("our own directory");
+    }
+
+    /// Tells the emulator of an engine that was started [`WITH_CONTROL`].
+    #[track_caller]
+    pub(crate) fn control(&self, place: &Place, path: &str, body: &Value) {
+        assert!(self.try_control(place, path, body), "{path} {body}: refused by {place:?}");
+    }
+
+    /// The same with an engine that may be gone; whether it was told.
+    pub(crate) fn try_control(&self, place: &Place, path: &str, body: &Value) -> bool {
+        // The interface panics where there is no such container.
+        let inspected = self.docker.try_docker(&["inspect", "--format", "{{json .Args}}", &place.id]);
+        let args: Vec<String> = serde_json::from_str(&inspected.stdout).unwrap_or_default();
+        let Some(at) = args.iter().position(|arg| *arg == "--control") else { return false };
+        let port = args[at + 1].rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+        let status = post(SocketAddr::new(place.address.ip(), port), path, &body.to_string());
+        status.is_ok_and(|status| status == "HTTP/1.1 200 OK")
+    }
+}
+
+/// The status line of the answer to a POST.
+fn post(address: SocketAddr, path: &str, body: &str) -> std::io::Result<String> {
+    use std::io::{BufRead, BufReader, Write};
+    let mut socket = std::net::TcpStream::connect_timeout(&address, SOON)?;
+    socket.set_read_timeout(Some(SOON))?;
+    let length = body.len();
+    write!(
+        socket,
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )?;
+    let mut line = String::new();
+    BufReader::new(socket).read_line(&mut line)?;
+    Ok(line.trim_end().to_owned())
+}
+
+/// How many lines of the log tell of this event, of this engine if one is named.
+pub(crate) fn told(server: &Server, event: &str, engine: Option<&str>) -> usize {
+    let event = format!("event=\"{event}\"");
+    let engine = engine.map(|engine| format!("engine=\"{engine}\""));
+    let log = server.log();
+    let is_it = |line: &&str| line.contains(&event) && engine.as_ref().is_none_or(|e| line.contains(e));
+    log.lines().filter(is_it).count()
+}
+
+/// Ports for a fleet of up to fifty engines, apart from those of [`ports`].
+pub(crate) fn many_ports() -> String {
+    let first = 30_000 + u16::try_from(std::process::id() % 20).expect("below 20") * 100;
+    format!("{first}-{}", first + 99)
 }

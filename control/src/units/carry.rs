@@ -43,7 +43,7 @@ impl Units {
                 Effect::Wake => engine.into_iter().for_each(|engine| engines.wake(engine, now)),
                 Effect::Tell(tidings) => {
                     if matches!(tidings, Tidings::Died | Tidings::Vanished | Tidings::Ails(_)) {
-                        self.storm.fell(now);
+                        self.storm.fell(unit.id, now);
                     }
                     match tidings {
                         Tidings::Ready { .. } => {
@@ -207,6 +207,9 @@ impl Units {
     /// Something is done, or was tried in vain.
     pub(crate) fn done(&mut self, outcome: Outcome, engines: &mut Engines, now: Monotonic) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if let Outcome::Host(_) = outcome {
+            self.host_is_asked = false;
+        }
         match outcome {
             Outcome::Unit { unit, deed, container, result, autopsy, took } => {
                 self.counts.count(deed, &result);
@@ -276,6 +279,13 @@ impl Units {
             unit.reachable = true;
         }
         unit.container = container;
+        if deed == Deed::Revive
+            && result.is_ok()
+            && let Some(container) = unit.container.as_deref()
+        {
+            // The list shows no difference when it was quick.
+            engines.renew(container, now);
+        }
         // Asked again when Docker did not answer.
         let is_unasked =
             autopsy.is_none() && matches!(&result, Err(error) if fault_of(error) == Fault::Daemon);

@@ -14,10 +14,9 @@ use std::{
     },
 };
 
-use crate::fleet::docker::FleetName;
+use sha2::{Digest, Sha256};
 
-/// Of a daemon's id: the name has to fit into a socket's address.
-const ID: usize = 64;
+use crate::fleet::docker::{FleetName, HostLook};
 
 /// The right to run one fleet on one daemon, for as long as it is held.
 #[derive(Debug)]
@@ -28,10 +27,10 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Takes the fleet on the daemon of this id; none when another process has
-    /// it. Whoever cannot tell is not held up.
-    pub(crate) fn take(daemon: &str, fleet: &FleetName) -> Option<Self> {
-        let name = name(daemon, fleet);
+    /// Takes the fleet on this daemon; none when another process has it. Whoever
+    /// cannot tell is not held up.
+    pub(crate) fn take(host: &HostLook, fleet: &FleetName) -> Option<Self> {
+        let name = name(host, fleet);
         let address = SocketAddr::from_abstract_name(&name);
         match address.and_then(|address| UnixListener::bind_addr(&address)) {
             Ok(held) => Some(Self { name, _held: Some(held) }),
@@ -44,14 +43,17 @@ impl Lease {
     }
 
     /// Whether it is for this daemon and fleet.
-    pub(crate) fn is_for(&self, daemon: &str, fleet: &FleetName) -> bool {
-        self.name == name(daemon, fleet)
+    pub(crate) fn is_for(&self, host: &HostLook, fleet: &FleetName) -> bool {
+        self.name == name(host, fleet)
     }
 }
 
-fn name(daemon: &str, fleet: &FleetName) -> String {
-    let id: String = daemon.chars().filter(char::is_ascii_graphic).take(ID).collect();
-    format!("millrace-{id}-{fleet}")
+/// Hashed, since it has to fit into a socket's address. Up to version 23 two
+/// daemons of one host have the same id, and always another directory.
+fn name(host: &HostLook, fleet: &FleetName) -> String {
+    let hash = Sha256::digest(format!("{}\n{}", host.id, host.root_dir));
+    let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("millrace-{hash}-{fleet}")
 }
 
 #[cfg(test)]
@@ -61,23 +63,31 @@ mod tests {
     #[test]
     fn a_fleet_on_a_daemon_is_one_servers_until_it_lets_go() {
         let fleet = |name: &str| FleetName::parse(name).unwrap();
-        // Of this process alone, as tests run beside each other.
-        let daemon = format!("{}-lease", std::process::id());
-        let held = Lease::take(&daemon, &fleet("a")).unwrap();
-        assert!(held.is_for(&daemon, &fleet("a")) && !held.is_for(&daemon, &fleet("b")));
+        let host = |id: &str, root_dir: &str| HostLook {
+            // Of this process alone, as tests run beside each other.
+            id: format!("{}-lease-{id}", std::process::id()),
+            root_dir: root_dir.to_owned(),
+            architecture: "amd64".into(),
+            cgroup: crate::fleet::docker::Cgroup::V2,
+            live_restore: true,
+            ncpu: 1,
+            mem_total: 1,
+            driver: "overlay2".into(),
+        };
+        let held = Lease::take(&host("a", "/d"), &fleet("a")).unwrap();
+        assert!(held.is_for(&host("a", "/d"), &fleet("a")) && !held.is_for(&host("a", "/d"), &fleet("b")));
         assert!(held._held.is_some(), "this kernel has abstract sockets");
-        for (name, id, other, is_free) in [
-            ("the same", daemon.as_str(), "a", false),
-            ("another fleet", &daemon, "b", true),
-            ("another daemon", "elsewhere-lease", "a", true),
+        let longest = "f".repeat(32);
+        for (name, id, root_dir, other, is_free) in [
+            ("the same", "a", "/d", "a", false),
+            ("another fleet", "a", "/d", &*longest, true),
+            ("another daemon", "b", "/d", "a", true),
+            ("another directory", "a", "/e", "a", true),
         ] {
-            assert_eq!(Lease::take(id, &fleet(other)).is_some(), is_free, "{name}");
+            let taken = Lease::take(&host(id, root_dir), &fleet(other));
+            assert_eq!(taken.as_ref().is_some_and(|taken| taken._held.is_some()), is_free, "{name}");
         }
         drop(held);
-        let longest = fleet(&"f".repeat(32));
-        for (id, fleet) in [(daemon.as_str(), &fleet("a")), (&"x".repeat(1_000), &longest), ("", &longest)] {
-            let taken = Lease::take(id, fleet).unwrap();
-            assert!(taken._held.is_some(), "{taken:?} fits");
-        }
+        assert!(Lease::take(&host("a", "/d"), &fleet("a")).is_some());
     }
 }

@@ -18,6 +18,9 @@ mod tidings;
 mod unit;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
@@ -81,6 +84,8 @@ pub(crate) struct Units {
     pub(crate) templates: Templates,
     host: Option<HostLook>,
     host_asked: Option<Monotonic>,
+    /// It is being asked: two at once would contend for the lease.
+    host_is_asked: bool,
     /// The right to run this fleet; without it nothing is adopted, made or removed.
     lease: Option<Arc<Lease>>,
     /// Another server has it.
@@ -150,6 +155,7 @@ impl Units {
             templates,
             host: None,
             host_asked: None,
+            host_is_asked: false,
             lease: None,
             is_shared: false,
             unheard: None,
@@ -531,8 +537,9 @@ impl Units {
     fn ask_host(&mut self, now: Monotonic) {
         let lacks = self.host.is_none() || self.lease.is_none();
         let is_due = self.host_asked.is_none_or(|asked| lacks && now.since(asked) >= HOST_RETRY);
-        if self.answers && is_due {
+        if self.answers && is_due && !self.host_is_asked {
             self.host_asked = Some(now);
+            self.host_is_asked = true;
             let (fleet, lease) = (self.fleet.clone(), self.lease.clone());
             self.works.push_back(Work::Host { fleet, lease });
         }

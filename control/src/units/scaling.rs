@@ -70,7 +70,9 @@ impl Units {
             return true;
         }
         let limit = self.settings.scale.manual.unwrap_or(usize::MAX).min(self.settings.scale.max);
-        self.list.iter().any(super::Unit::is_coming)
+        // What waits for the breaker does not come soon.
+        let waits = |unit: &super::Unit| self.is_broken && self.paced.iter().any(|(id, _)| *id == unit.id);
+        self.list.iter().any(|unit| unit.is_coming() && !waits(unit))
             || (self.list.len() < limit
                 && self.answers
                 && self.image.may_come()
@@ -112,7 +114,7 @@ impl Units {
         let hour = hour.filter(|_| self.settings.scale.forecast);
         let observation = Observation { units: &views, found_free, waiting, hour, docker_answers: can_make };
         let plan = self.autoscaler.plan(&observation, now);
-        self.is_broken = self.autoscaler.breaker(now).state == BreakerState::Open;
+        self.tell_breaker(now);
         let held = plan.held.as_ref().map(ToString::to_string);
         let why = plan.why.to_string();
         let count = plan.create + plan.create_paused;
@@ -145,6 +147,27 @@ impl Units {
         }
         self.last_plan = LastPlan { why, held };
         self.want_image(now);
+    }
+
+    /// Whether engines are given up for a while because they keep failing.
+    fn tell_breaker(&mut self, now: Monotonic) {
+        let look = self.autoscaler.breaker(now);
+        self.is_broken = look.state == BreakerState::Open;
+        if self.is_broken && !self.journal.is_open("engines_keep_failing") {
+            let pause = look.until.map_or(std::time::Duration::ZERO, |until| until.since(now));
+            self.journal.open(
+                "engines_keep_failing",
+                format!(
+                    "{} engines in a row could not be made or did not become ready: none is made for {} s",
+                    look.failures,
+                    pause.as_secs_f64().ceil()
+                ),
+                "see the events engine_boot_limit, engine_died and engine_deed_failed for why; mend the template or \
+                 the image, or raise fleet.boot_limit",
+            );
+        } else if look.state == BreakerState::Closed {
+            self.journal.close("engines_keep_failing", "an engine that was made has become ready");
+        }
     }
 
     /// No port is left for an engine that was to be made.
@@ -264,8 +287,11 @@ impl Units {
     /// Whether some unit is being replaced although nothing is wrong with it.
     fn is_replacing(&self) -> bool {
         self.list.iter().any(|unit| {
-            unit.leaving.is_some_and(|why| why != Leave::Surplus)
-                && !matches!(unit.life.stage(), Stage::Ready | Stage::Ailing(_) | Stage::Quarantined(_))
+            let stage = unit.life.stage();
+            let leaves = unit.leaving.is_some_and(|why| why != Leave::Surplus)
+                && !matches!(stage, Stage::Ready | Stage::Ailing(_) | Stage::Quarantined(_));
+            // Its place is taken once the new one is ready.
+            leaves || (unit.on_trial && matches!(stage, Stage::Making | Stage::Booting | Stage::Mending))
         })
     }
 
@@ -285,6 +311,17 @@ impl Units {
         // The one before has yet to show that what it was made of works.
         let is_tried = self.list.iter().any(|unit| unit.on_trial);
         if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() || is_tried {
+            return;
+        }
+        // What is in force may not work: then what was made before it is all there is.
+        let fails = |unit: &super::Unit| {
+            let is_down = matches!(
+                unit.life.stage(),
+                Stage::Booting | Stage::Mending | Stage::Burying(_) | Stage::Quarantined(_)
+            );
+            !unit.drifted && is_down
+        };
+        if self.list.iter().any(fails) {
             return;
         }
         // Those that serve nobody first: whatever is in quarantine is made anew anyway.

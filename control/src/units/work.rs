@@ -103,8 +103,8 @@ impl Work {
                 Outcome::Unit { unit, deed, container, result, autopsy, took: begun.elapsed() }
             }
             Self::Host { fleet, lease } => Outcome::Host(hands.host().await.map(|host| {
-                let held = lease.filter(|lease| lease.is_for(&host.id, &fleet));
-                let lease = held.or_else(|| Lease::take(&host.id, &fleet).map(Arc::new));
+                let held = lease.filter(|lease| lease.is_for(&host, &fleet));
+                let lease = held.or_else(|| Lease::take(&host, &fleet).map(Arc::new));
                 (host, lease)
             })),
             Self::Image { image, policy, limit, auth_file, progress } => {

@@ -14,7 +14,7 @@ use bollard::models::EventMessage;
 use futures_util::StreamExt;
 use millrace_boundary::Monotonic;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
@@ -31,6 +31,9 @@ use crate::fleet::Member;
 const RELIST: Duration = Duration::from_secs(10);
 /// From an event to the look that it asks for.
 const AFTER_EVENT: Duration = Duration::from_millis(100);
+/// From a deed of our own to the look that shows it, whether or not an event
+/// tells of it: what is listed sooner may show what was before.
+const AFTER_DEED: Duration = Duration::from_millis(250);
 /// Docker tells of a death before its list has forgotten the dead, and of an
 /// event stream not at all when it begins: so it is looked at once more.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -58,6 +61,7 @@ pub(crate) struct Informer {
     roster: watch::Receiver<Option<Roster>>,
     client: Client,
     hints: Arc<Mutex<Hints>>,
+    acted: Arc<Notify>,
     /// Held for the task in it.
     _follower: JoinSet<()>,
 }
@@ -67,18 +71,19 @@ impl Informer {
     pub(crate) fn start(uri: DockerUri) -> Self {
         let (roster, heard) = watch::channel(None);
         let (link, client) = watch::channel(Link::Lost { since: Monotonic::now(), why: None });
-        let hints = Arc::<Mutex<Hints>>::default();
+        let (hints, acted) = (Arc::<Mutex<Hints>>::default(), Arc::<Notify>::default());
         let mut follower = JoinSet::new();
         let teller = Teller {
             uri: uri.to_string(),
             roster,
             link,
             hints: Arc::clone(&hints),
+            acted: Arc::clone(&acted),
             complained_of: HashSet::new(),
             is_lost: false,
         };
         follower.spawn(follow(uri, teller));
-        Self { roster: heard, client: Client(client), hints, _follower: follower }
+        Self { roster: heard, client: Client(client), hints, acted, _follower: follower }
     }
 
     /// The engines that were there at the last successful look.
@@ -126,6 +131,11 @@ impl Informer {
             Link::Lost { since, .. } => Some(since),
             Link::Up(_) => None,
         }
+    }
+
+    /// Something was done to a container: it is looked at what came of it.
+    pub(crate) fn has_acted(&self) {
+        self.acted.notify_one();
     }
 
     /// The daemon for whoever has something to ask of it or to tell it.
@@ -204,6 +214,7 @@ async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::conve
     let daemon = Daemon::connect(uri).await?;
     let mut events = pin!(daemon.events());
     let mut known = Known::default();
+    let acted = Arc::clone(&teller.acted);
     let (mut look_at, mut earliest) = (Instant::now(), Instant::now());
     let mut settled_at = Some(look_at + SETTLED);
     loop {
@@ -216,6 +227,11 @@ async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::conve
                     look_at = look_at.min((now + AFTER_EVENT).max(earliest));
                     settled_at = Some(now + SETTLED);
                 }
+            }
+            () = acted.notified() => {
+                let now = Instant::now();
+                look_at = look_at.min((now + AFTER_DEED).max(earliest));
+                settled_at = Some(now + SETTLED);
             }
             () = sleep_until(look_at) => {
                 let begun = Monotonic::now();
@@ -238,6 +254,7 @@ struct Teller {
     roster: watch::Sender<Option<Roster>>,
     link: watch::Sender<Link>,
     hints: Arc<Mutex<Hints>>,
+    acted: Arc<Notify>,
     /// Containers whose fault is in the log already; those that are gone are
     /// forgotten.
     complained_of: HashSet<Arc<str>>,

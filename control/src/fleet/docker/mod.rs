@@ -67,3 +67,8 @@ pub(crate) use {
     pull::Progress,
     spec::{Cache, EngineSpec, Limits, Network, Publish, SpecHash},
 };
+#[cfg(test)]
+pub(crate) use {
+    autopsy::Cgroup,
+    labels::{PORTS_LABEL, SPEC_LABEL},
+};
