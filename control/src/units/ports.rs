@@ -96,7 +96,7 @@ mod tests {
     fn ports_go_round_and_each_is_given_once() {
         let mut ports = Ports::new(10..=13);
         ports.reserve([11]);
-        let mut take = |ports: &mut Ports, now| ports.take(now, |port| port != 12).ok();
+        let take = |ports: &mut Ports, now| ports.take(now, |port| port != 12).ok();
         assert_eq!(take(&mut ports, NOW), Some(10));
         assert_eq!(take(&mut ports, NOW), Some(13), "11 is reserved, 12 is somebody else's");
         assert_eq!(take(&mut ports, NOW), None);

@@ -14,7 +14,7 @@ use bollard::models::EventMessage;
 use futures_util::StreamExt;
 use millrace_boundary::Monotonic;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
@@ -57,6 +57,7 @@ pub(crate) struct Informer {
     roster: watch::Receiver<Option<Roster>>,
     client: Client,
     hints: Arc<Mutex<Hints>>,
+    nudge: Arc<Notify>,
     /// Held for the task in it.
     _follower: JoinSet<()>,
 }
@@ -67,17 +68,19 @@ impl Informer {
         let (roster, heard) = watch::channel(None);
         let (link, client) = watch::channel(Link::Lost { since: Monotonic::now(), why: None });
         let hints = Arc::<Mutex<Hints>>::default();
+        let nudge = Arc::<Notify>::default();
         let mut follower = JoinSet::new();
         let teller = Teller {
             uri: uri.to_string(),
             roster,
             link,
             hints: Arc::clone(&hints),
+            nudge: Arc::clone(&nudge),
             complained_of: HashSet::new(),
             is_lost: false,
         };
         follower.spawn(follow(uri, teller));
-        Self { roster: heard, client: Client(client), hints, _follower: follower }
+        Self { roster: heard, client: Client(client), hints, nudge, _follower: follower }
     }
 
     /// The engines that were there at the last successful look.
@@ -120,6 +123,11 @@ impl Informer {
             Link::Lost { since, .. } => Some(since),
             Link::Up(_) => None,
         }
+    }
+
+    /// Told, it looks at once, as far as the pause between two looks allows.
+    pub(crate) fn nudge(&self) -> Arc<Notify> {
+        Arc::clone(&self.nudge)
     }
 
     /// The daemon for whoever has something to ask of it or to tell it.
@@ -211,6 +219,7 @@ async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::conve
                     settled_at = Some(now + SETTLED);
                 }
             }
+            () = teller.nudge.notified() => look_at = look_at.min(earliest.max(Instant::now())),
             () = sleep_until(look_at) => {
                 let begun = Monotonic::now();
                 let listing = daemon.engines().await?;
@@ -232,6 +241,7 @@ struct Teller {
     roster: watch::Sender<Option<Roster>>,
     link: watch::Sender<Link>,
     hints: Arc<Mutex<Hints>>,
+    nudge: Arc<Notify>,
     /// Containers whose fault is in the log already; those that are gone are
     /// forgotten.
     complained_of: HashSet<Arc<str>>,
