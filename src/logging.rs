@@ -23,6 +23,8 @@ pub(crate) fn start(format: LogFormat) -> Result<()> {
         })?,
         None => EnvFilter::new("info"),
     };
+    // Below that it writes whole answers of Docker, the secrets of containers included.
+    let filter = filter.add_directive("bollard=info".parse().context("our own filter")?);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text if is_journal() => lines.with_ansi(false).without_time().with_writer(Journal).init(),

@@ -76,8 +76,13 @@ impl Crew {
         }
     }
 
-    /// These containers are the engines now.
-    pub(crate) fn engines(&mut self, ids: impl IntoIterator<Item = Arc<str>>, now: Monotonic) {
+    /// These containers are the engines now, each with the one whose network it
+    /// uses, if it does.
+    pub(crate) fn engines(
+        &mut self,
+        ids: impl IntoIterator<Item = (Arc<str>, Option<Arc<str>>)>,
+        now: Monotonic,
+    ) {
         self.statistics.set_engines(ids, now);
     }
 

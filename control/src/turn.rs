@@ -23,7 +23,7 @@ use crate::{
     shards::DRAIN_PAUSE,
     state::{Phase, Shared, State},
     template::Templates,
-    units::Units,
+    units::{Outcome, Units},
 };
 
 /// The first probe round is waited for this long before the server is ready.
@@ -41,7 +41,10 @@ const KEEP_LIMIT: Duration = Duration::from_millis(50);
 
 /// For containers to be removed at the end.
 pub const DISMISS_LIMIT: Duration = Duration::from_secs(15);
-/// What was learned of the demand, in the data directory.
+/// Templates of one's own, in the data directory.
+pub(crate) const TEMPLATES: &str = "templates.json";
+
+/// What was learned of the demand, there.
 const LEARNED: &str = "forecast.json";
 
 /// How often a healthy server says so.
@@ -111,7 +114,7 @@ impl Control {
                 ))
             })?;
             keep_engines = settings.keep_engines;
-            let file = settings.data_dir.as_ref().map(|dir| dir.join(api::templates::FILE));
+            let file = settings.data_dir.as_ref().map(|dir| dir.join(TEMPLATES));
             let (templates, complaints) = Templates::load(file.as_deref());
             for complaint in complaints {
                 tracing::warn!("{complaint}");
@@ -245,7 +248,8 @@ impl Control {
         engines.adopt(&units.members(&informer.members(), &seen), now);
         units.listed(&seen, begun, engines, now);
         if let Some(crew) = &mut self.crew {
-            crew.engines(engines.all().iter().map(|engine| Arc::clone(engine.identity())), now);
+            let ids = engines.all().iter().map(|engine| Arc::clone(engine.identity()));
+            crew.engines(ids.map(|id| (Arc::clone(&id), informer.lender(&id))), now);
         }
     }
 
@@ -255,7 +259,12 @@ impl Control {
         let State { engines, units, figures, hands, .. } = &mut *state;
         let (Some(units), Some(crew)) = (units, &mut self.crew) else { return };
         match news {
-            News::Done(outcome) => units.done(*outcome, engines, now),
+            News::Done(outcome) => {
+                if let (Outcome::Unit { .. }, Fleet::Docker(informer)) = (&*outcome, &self.fleet) {
+                    informer.has_acted();
+                }
+                units.done(*outcome, engines, now);
+            }
             News::Measured => {
                 *figures = crew.figures(engines.all().iter().map(|engine| Arc::clone(engine.identity())));
                 for (container, usage) in &figures.of {

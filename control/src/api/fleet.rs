@@ -229,6 +229,11 @@ fn unmade(why: Unmade) -> Problem {
             "Docker does not answer".to_owned(),
             "see the incidents of /api/v1/fleet for why",
         ),
+        Unmade::Shared => Problem::conflict(
+            "fleet_shared",
+            "another server runs this fleet".to_owned(),
+            "give each server a name of its own in docker.name, or ask the other one",
+        ),
         Unmade::ImageMissing => Problem::unavailable(
             "image_missing",
             "the image is not there, or not yet".to_owned(),

@@ -15,7 +15,7 @@ mod problem;
 mod sessions;
 mod status;
 mod streams;
-pub(crate) mod templates;
+mod templates;
 mod usage;
 
 use axum::{

@@ -22,10 +22,9 @@ use super::{
 use crate::{
     state::Shared,
     template::{Kind, Saved, StoreError, Template, Templates, write_atomically},
+    turn::TEMPLATES,
 };
 
-/// The file in the data directory.
-pub(crate) const FILE: &str = "templates.json";
 /// Longest document to import: a hundred templates with long command lines.
 pub(super) const IMPORT: usize = 1 << 20;
 /// For the disk.
@@ -189,7 +188,7 @@ async fn change(
         let (status, answer) = change(&mut units.templates).map_err(|error| refused(&error))?;
         // What engines are made of may be another thing now.
         units.resolve();
-        let file = units.settings().data_dir.as_ref().map(|directory| directory.join(FILE));
+        let file = units.settings().data_dir.as_ref().map(|directory| directory.join(TEMPLATES));
         (status, answer, file, units.templates.to_json_bytes())
     };
     let stored = file.is_some();

@@ -157,6 +157,8 @@ impl Life {
             State::Degraded(Ail::Starts { .. }) => Some(Ailment::Starts),
             // Nothing else is told of one that is being emptied.
             State::Draining if self.failing_api().is_some() => Some(Ailment::Api),
+            // A pause that is over cures nothing: only a start that works does.
+            State::Trial if self.start_failures >= START_FAILURES => Some(Ailment::Starts),
             State::Booting | State::Ready | State::Trial | State::Draining | State::Paused => None,
         }
     }
@@ -199,13 +201,21 @@ impl Life {
         let (next, why) = match event {
             Event::Probed(_) | Event::Used(_) if self.state == State::Paused => (self.state, None),
             Event::Probed(Ok(answer)) => self.probe_good(answer, now),
-            Event::Probed(Err(failure)) => self.probe_failed(failure, now),
+            Event::Probed(Err(failure)) => {
+                if matches!(self.state, State::Ready | State::Trial) {
+                    // One may be a lost packet: the next one tells, and soon.
+                    effects.push(Effect::ProbeSoon);
+                }
+                self.probe_failed(failure, now)
+            }
             Event::Used(EngineEvidence::Started(first_byte)) => self.start_worked(first_byte),
             Event::Used(EngineEvidence::StartFailed(cause)) => match Blame::of(cause) {
                 Blame::Engine => {
                     effects.push(Effect::ProbeSoon);
                     self.start_failed(now)
                 }
+                // By its own word it has no network: that is what the start failed of.
+                Blame::Unclear if self.connected == Some(false) => self.start_failed(now),
                 Blame::Unclear => self.doubted(now),
                 Blame::Elsewhere => (self.state, None),
             },

@@ -12,10 +12,12 @@ use crate::{
 };
 
 /// Incidents that there are, so that a series is there before the first.
-const INCIDENTS: [&str; 7] = [
+const INCIDENTS: [&str; 9] = [
     "docker_lost",
     "engines_cannot_be_made",
     "engines_fail_together",
+    "engines_keep_failing",
+    "fleet_shared",
     "image_missing",
     "label_collision",
     "ports_used_up",

@@ -26,6 +26,8 @@ use reading::Reading;
 use rounds::{Event, Rounds};
 use totals::Totals;
 
+#[cfg(test)]
+pub(crate) use reading::Counters;
 pub(crate) use {reading::Usage, totals::Sums};
 
 /// For one container's answer. Docker needs some milliseconds for it.
@@ -62,6 +64,8 @@ struct Engine {
     usage: Option<Usage>,
     /// Answers that did not come since the last that did.
     missed: u32,
+    /// The network whose counters are taken from it, if they are.
+    speaks_for: Option<Arc<str>>,
 }
 
 /// An answer, if one came, and when it did.
@@ -97,22 +101,26 @@ impl Statistics {
         self.docker = docker;
     }
 
-    /// These containers are the engines now, by id: those that run and those
-    /// that are paused, whose counters will go on. The others are forgotten,
-    /// except for what they have counted.
-    pub(crate) fn set_engines(&mut self, ids: impl IntoIterator<Item = Arc<str>>, now: Monotonic) {
-        let ids: BTreeSet<_> = ids.into_iter().take(MAX_ENGINES).collect();
-        self.engines.retain(|id, _| {
-            let stays = ids.contains(id);
-            if !stays {
-                self.totals.forget(id);
-            }
-            stays
-        });
-        self.waiting.retain(|id| ids.contains(id));
-        for id in ids {
-            self.engines.entry(id).or_default();
+    /// These containers are the engines now, by id, each with the one that
+    /// lends it its network, if any: those that run and those that are paused,
+    /// whose counters will go on. The others are forgotten, except for what
+    /// they have counted.
+    pub(crate) fn set_engines(
+        &mut self,
+        engines: impl IntoIterator<Item = (Arc<str>, Option<Arc<str>>)>,
+        now: Monotonic,
+    ) {
+        let networks: BTreeMap<_, _> = engines.into_iter().take(MAX_ENGINES).collect();
+        self.engines.retain(|id, _| networks.contains_key(id));
+        self.waiting.retain(|id| networks.contains_key(id));
+        // The first of those on one network speaks for it.
+        let mut spoken_for = BTreeSet::new();
+        for (id, lender) in networks {
+            let network = lender.unwrap_or_else(|| Arc::clone(&id));
+            let engine = self.engines.entry(id).or_default();
+            engine.speaks_for = spoken_for.insert(Arc::clone(&network)).then_some(network);
         }
+        self.totals.keep(|network| spoken_for.contains(network), |id| self.engines.contains_key(id));
         self.rounds.on(Event::CountChanged(self.engines.len()), now);
     }
 
@@ -187,7 +195,10 @@ impl Statistics {
         engine.missed = 0;
         engine.usage = Some(reading.usage(at, engine.last.as_ref().map(|(last, at)| (last, *at))));
         engine.last = Some((reading, at));
-        self.totals.read(id, reading.counters());
+        self.totals.read_block(id, reading.counters());
+        if let Some(network) = &engine.speaks_for {
+            self.totals.read_network(network, reading.counters());
+        }
     }
 }
 
@@ -197,7 +208,7 @@ async fn ask(docker: Docker, id: Arc<str>) -> Asked {
     let options = StatsOptions { stream: false, one_shot: true };
     let mut answers = docker.stats(&id, Some(options));
     let answer = timeout(ANSWER, answers.next()).await;
-    let reading = answer.ok().flatten().and_then(Result::ok).map(|answer| Reading::of(&answer));
+    let reading = answer.ok().flatten().and_then(Result::ok).and_then(|answer| Reading::of(&answer));
     drop(answers);
     (id, reading.map(|reading| (reading, Monotonic::now())))
 }

@@ -68,8 +68,14 @@ pub(crate) struct Usage {
 }
 
 impl Reading {
-    /// What is missing is none, and what is absurd is capped.
-    pub(crate) fn of(answer: &ContainerStatsResponse) -> Self {
+    /// What is missing is none, and what is absurd is capped. There is none at
+    /// all in what Docker says when it could not read the figures of a container
+    /// that runs, as of one whose lender of a network is gone: an empty answer,
+    /// which is from the year 1.
+    pub(crate) fn of(answer: &ContainerStatsResponse) -> Option<Self> {
+        if answer.read.as_deref().is_some_and(|read| read.starts_with("0001-")) {
+            return None;
+        }
         let networks = answer.networks.as_ref();
         let network = |bytes: fn(&bollard::models::ContainerNetworkStats) -> Option<u64>| {
             networks.and_then(|all| sum(all.values().filter_map(bytes)))
@@ -83,7 +89,7 @@ impl Reading {
         };
         let memory = answer.memory_stats.as_ref();
         let pids = answer.pids_stats.as_ref();
-        Self {
+        Some(Self {
             cpu: answer.cpu_stats.as_ref().and_then(cpu),
             memory_bytes: memory.and_then(in_use),
             memory_limit_bytes: memory.and_then(|m| m.limit).and_then(limit),
@@ -95,7 +101,7 @@ impl Reading {
             },
             pids: pids.and_then(|p| p.current).map(capped),
             pids_limit: pids.and_then(|p| p.limit).and_then(limit),
-        }
+        })
     }
 
     pub(crate) const fn counters(&self) -> &Counters {
@@ -238,7 +244,7 @@ pub(super) mod tests {
     }
 
     fn reading(answer: Value) -> Reading {
-        Reading::of(&serde_json::from_value(answer).unwrap())
+        Reading::of(&serde_json::from_value(answer).unwrap()).unwrap()
     }
 
     /// As one that counts this much on the network.
@@ -433,5 +439,18 @@ pub(super) mod tests {
         answer["cpu_stats"] = json!({ "cpu_usage": { "total_usage": 6_000_000_000_u64, "percpu_usage": [1, 2] }, "system_cpu_usage": 1_004_000_000_000_u64 });
         let usage = reading(answer).usage(Monotonic::default(), Some((&old, Monotonic::default())));
         assert_eq!(usage.cpu_percent, Some(50.0), "cores counted by their own figures");
+    }
+
+    #[test]
+    fn an_answer_without_figures_is_none() {
+        // By Docker 20.10 of one that runs on the network of one that is gone.
+        let answer = json!({
+            "read": "0001-01-01T00:00:00Z", "preread": "0001-01-01T00:00:00Z", "pids_stats": {},
+            "blkio_stats": { "io_service_bytes_recursive": null }, "num_procs": 0, "storage_stats": {},
+            "cpu_stats": { "cpu_usage": { "total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0 },
+                           "throttling_data": { "periods": 0, "throttled_periods": 0, "throttled_time": 0 } },
+            "memory_stats": {}, "name": "/engine", "id": "e",
+        });
+        assert_eq!(Reading::of(&serde_json::from_value(answer).unwrap()), None);
     }
 }

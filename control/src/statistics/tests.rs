@@ -26,6 +26,11 @@ fn id(number: usize) -> Arc<str> {
     format!("e{number}").into()
 }
 
+/// On a network of its own.
+fn engine(number: usize) -> (Arc<str>, Option<Arc<str>>) {
+    (id(number), None)
+}
+
 fn says(fake: &Fake, id: &str, answer: Answer) {
     fake.said.lock().unwrap().statistics.insert(id.to_owned(), answer);
 }
@@ -66,7 +71,7 @@ async fn twenty_are_asked_eight_at_once_and_one_that_hangs_costs_only_its_own_fi
     let fake = Fake::start();
     let mut statistics = Statistics::new(Monotonic::now());
     statistics.ask(Some(client_of(&fake).await));
-    statistics.set_engines((0..20).map(id), Monotonic::now());
+    statistics.set_engines((0..20).map(engine), Monotonic::now());
     for number in 0..20 {
         says(&fake, &id(number), Answer::Says(counting(100, 0), Duration::from_millis(50)));
     }
@@ -97,7 +102,7 @@ async fn figures_outlive_a_miss_or_two_and_counters_outlive_their_engine() {
     let mut statistics = Statistics::new(Monotonic::now());
     let docker = client_of(&fake).await;
     statistics.ask(Some(docker.clone()));
-    statistics.set_engines([id(0), id(1)], Monotonic::now());
+    statistics.set_engines([engine(0), engine(1)], Monotonic::now());
     let now = |bytes, cpu| Answer::Says(counting(bytes, cpu), Duration::ZERO);
     // Without waiting for the time between two rounds.
     async fn next(statistics: &mut Statistics) {
@@ -130,7 +135,7 @@ async fn figures_outlive_a_miss_or_two_and_counters_outlive_their_engine() {
     says(&fake, "e0", now(20, 2_000_000));
     next(&mut statistics).await;
     assert_eq!(statistics.total().sums.network_rx_bytes, 177, "restarted meanwhile");
-    statistics.set_engines([id(1)], Monotonic::now());
+    statistics.set_engines([engine(1)], Monotonic::now());
     assert!(statistics.of("e0").is_none());
     let total = statistics.total();
     assert_eq!((total.engines, total.measured, total.sums.network_rx_bytes), (1, 1, 177));
@@ -151,20 +156,45 @@ async fn without_engines_nothing_is_asked_and_with_more_than_are_kept_the_rest_i
         "nothing to do for 10 s"
     );
     assert_eq!(asked(&fake), [""; 0]);
-    statistics.set_engines((0..MAX_ENGINES + 1).map(id), Monotonic::now());
+    statistics.set_engines((0..MAX_ENGINES + 1).map(engine), Monotonic::now());
     assert_eq!(statistics.total().engines, MAX_ENGINES);
 
     // Whoever leaves during a round is not asked about any more.
-    statistics.set_engines((0..20).map(id), Monotonic::now());
+    statistics.set_engines((0..20).map(engine), Monotonic::now());
     for number in 0..20 {
         says(&fake, &id(number), Answer::Says(counting(1, 0), Duration::from_millis(300)));
     }
     statistics.rounds = Rounds::new(Monotonic::now());
     statistics.advance().await;
-    statistics.set_engines([id(0)], Monotonic::now());
+    statistics.set_engines([engine(0)], Monotonic::now());
     while statistics.rounds.next_at().is_none() {
         timeout(SOON, statistics.advance()).await.unwrap();
     }
     assert_eq!(asked(&fake).len(), MAX_ASKS);
     assert_eq!(statistics.total().sums.network_rx_bytes, 1);
+}
+
+#[test]
+fn a_network_that_several_use_counts_once_whoever_speaks_for_it() {
+    let now = Monotonic::default();
+    let mut statistics = Statistics::new(now);
+    let on = |number, lender: &str| (id(number), Some(lender.into()));
+    let read = |statistics: &mut Statistics, number, bytes| {
+        let reading = Reading::of(&serde_json::from_value(counting(bytes, 0)).unwrap());
+        statistics.answered(&id(number), reading.map(|reading| (reading, now)));
+    };
+    let rx = |statistics: &Statistics| statistics.total().sums.network_rx_bytes;
+    statistics.set_engines([on(0, "vpn"), on(1, "vpn"), on(2, "other"), engine(3)], now);
+    for (number, bytes) in [(0, 100), (1, 90), (2, 10), (3, 1)] {
+        read(&mut statistics, number, bytes);
+    }
+    assert_eq!(rx(&statistics), 111);
+    assert_eq!(statistics.total().sums.block_read_bytes, 4 * 20, "disks are each engine's own");
+    // Another speaks for it, and goes on where the first one was.
+    statistics.set_engines([on(1, "vpn"), on(2, "other"), engine(3)], now);
+    assert_eq!(rx(&statistics), 111);
+    read(&mut statistics, 1, 120);
+    assert_eq!((rx(&statistics), statistics.total().sums.block_read_bytes), (131, 80));
+    statistics.set_engines([], now);
+    assert_eq!((rx(&statistics), statistics.total().sums.block_read_bytes), (131, 80));
 }

@@ -40,55 +40,64 @@ pub(crate) struct Sums {
     pub(crate) block_write_bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Container {
-    rx: Steady,
-    tx: Steady,
-    read: Steady,
-    write: Steady,
-}
-
-impl Container {
-    fn add_to(&self, sums: &mut Sums) {
-        for (sum, counter) in [
-            (&mut sums.network_rx_bytes, self.rx),
-            (&mut sums.network_tx_bytes, self.tx),
-            (&mut sums.block_read_bytes, self.read),
-            (&mut sums.block_write_bytes, self.write),
-        ] {
-            *sum = sum.saturating_add(counter.sum());
-        }
-    }
-}
-
-/// Of all engines, those that have gone included.
+/// Of all engines, those that have gone included. Networks are counted by
+/// themselves: engines that have theirs from one container are told its
+/// counters each, and they count once.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     gone: Sums,
-    present: BTreeMap<Arc<str>, Container>,
+    /// Received and sent, by network.
+    networks: BTreeMap<Arc<str>, [Steady; 2]>,
+    /// Read and written, by engine.
+    blocks: BTreeMap<Arc<str>, [Steady; 2]>,
 }
 
 impl Totals {
-    pub(crate) fn read(&mut self, id: &Arc<str>, counters: &Counters) {
-        let container = self.present.entry(Arc::clone(id)).or_default();
-        container.rx.read(counters.network_rx_bytes);
-        container.tx.read(counters.network_tx_bytes);
-        container.read.read(counters.block_read_bytes);
-        container.write.read(counters.block_write_bytes);
+    /// From whoever speaks for the network.
+    pub(crate) fn read_network(&mut self, network: &Arc<str>, counters: &Counters) {
+        let [rx, tx] = self.networks.entry(Arc::clone(network)).or_default();
+        rx.read(counters.network_rx_bytes);
+        tx.read(counters.network_tx_bytes);
     }
 
-    /// What it counted stays; nothing else does.
-    pub(crate) fn forget(&mut self, id: &str) {
-        if let Some(container) = self.present.remove(id) {
-            container.add_to(&mut self.gone);
-        }
+    pub(crate) fn read_block(&mut self, id: &Arc<str>, counters: &Counters) {
+        let [read, write] = self.blocks.entry(Arc::clone(id)).or_default();
+        read.read(counters.block_read_bytes);
+        write.read(counters.block_write_bytes);
     }
 
-    /// O(containers).
+    /// What the others have counted stays; nothing else of them does.
+    pub(crate) fn keep(&mut self, is_network: impl Fn(&str) -> bool, is_engine: impl Fn(&str) -> bool) {
+        let Self { gone, networks, blocks } = self;
+        networks.retain(|id, counters| is_network(id) || gone.take_network(counters));
+        blocks.retain(|id, counters| is_engine(id) || gone.take_block(counters));
+    }
+
+    /// O(engines).
     pub(crate) fn sums(&self) -> Sums {
         let mut sums = self.gone;
-        self.present.values().for_each(|container| container.add_to(&mut sums));
+        for counters in self.networks.values() {
+            sums.take_network(counters);
+        }
+        for counters in self.blocks.values() {
+            sums.take_block(counters);
+        }
         sums
+    }
+}
+
+impl Sums {
+    /// Says that it is gone.
+    fn take_network(&mut self, [rx, tx]: &[Steady; 2]) -> bool {
+        self.network_rx_bytes = self.network_rx_bytes.saturating_add(rx.sum());
+        self.network_tx_bytes = self.network_tx_bytes.saturating_add(tx.sum());
+        false
+    }
+
+    fn take_block(&mut self, [read, write]: &[Steady; 2]) -> bool {
+        self.block_read_bytes = self.block_read_bytes.saturating_add(read.sum());
+        self.block_write_bytes = self.block_write_bytes.saturating_add(write.sum());
+        false
     }
 }
 
@@ -104,6 +113,17 @@ mod tests {
             network_tx_bytes: value,
             block_read_bytes: value,
             block_write_bytes: value,
+        }
+    }
+
+    impl Totals {
+        fn read(&mut self, id: &Arc<str>, counters: &Counters) {
+            self.read_network(id, counters);
+            self.read_block(id, counters);
+        }
+
+        fn forget(&mut self, id: &str) {
+            self.keep(|other| other != id, |other| other != id);
         }
     }
 
@@ -126,7 +146,7 @@ mod tests {
         totals.forget("a");
         totals.forget("a");
         totals.forget("never there");
-        assert_eq!((rx(&totals), totals.present.len()), (190, 1));
+        assert_eq!((rx(&totals), totals.networks.len(), totals.blocks.len()), (190, 1, 1));
         totals.read(&b, &bytes(11));
         assert_eq!(rx(&totals), 191);
         let alone = Counters { block_write_bytes: Some(5), ..Counters::default() };

@@ -35,7 +35,8 @@ pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// Debian's tools come first: the daemon wants those that came with it.
 ///
 /// Storage is in memory, which no other process sees and which is gone with
-/// the namespace; so is what containerd leaves in `/run`.
+/// the namespace; so is what containerd leaves in `/run`. The key is what a
+/// daemon's id comes from, which all daemons of a host had in common without.
 const INIT: &str = r#"
 work=$1 cgroup=$2
 shift 2
@@ -56,7 +57,7 @@ while read -r word; do
     case $word in
     start)
         dockerd --host "unix://$work/docker.sock" --data-root "$work/data/root" --exec-root "$work/data/exec" \
-            --pidfile "$work/pid" --storage-driver "$storage" --bridge=none --iptables=false \
+            --pidfile "$work/pid" --deprecated-key-path "$work/key.json" --storage-driver "$storage" --bridge=none --iptables=false \
             --ip6tables=false --ip-forward=false --ip-masq=false --userland-proxy=true --live-restore \
             --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "$cgroup" "$@" >>"$work/log" 2>&1 &
         daemon=$!
@@ -280,6 +281,7 @@ impl Dockerd {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
+        end::thaw(&self.cgroup);
         end::kill_and_wait(&mut self.init, self.first);
         end::remove_cgroups(&self.cgroup);
         // Dropped with the lock even if a test has panicked within it.

@@ -10,7 +10,7 @@ use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as Listed};
 
 use super::{
     MAX_ENGINES, PORT_LABEL,
-    address::{Lenders, Vantage, address, names},
+    address::{Lenders, Vantage, address, lender, names},
 };
 use crate::fleet::Member;
 
@@ -110,6 +110,8 @@ pub(super) struct Found {
     pub(super) members: Vec<Member>,
     /// All of them.
     pub(super) seen: Vec<Seen>,
+    /// By id: whose network a container uses, as its own configuration has it.
+    pub(super) lenders: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl Found {
@@ -143,7 +145,8 @@ impl Found {
             let address = *one.address.as_ref().ok()?;
             Some(Member { identity: Arc::clone(&one.id), name: Arc::clone(&one.name), address })
         });
-        Self { members: members.collect(), seen }
+        let lent = containers.iter().filter_map(|one| Some((one.id.as_deref()?.into(), lender(one)?.into())));
+        Self { members: members.collect(), seen, lenders: lent.collect() }
     }
 
     /// Those that run, or are paused, and cannot be used.

@@ -162,11 +162,12 @@ fn answer(mut socket: UnixStream, said: &Mutex<Said>) {
         return;
     } else if request.contains("/containers/json?") {
         // Filters are JSON, encoded for a URL.
-        if request.contains("io.millrace.engine") {
-            json!(said_now.containers)
-        } else {
-            json!(said_now.others)
-        }
+        let is_ours = request.contains("io.millrace.engine");
+        let all = if is_ours { said_now.containers.iter() } else { said_now.others.iter() };
+        let is_live = |one: &&Value| !request.contains("status") || one["State"] != "exited";
+        let limit =
+            request.split_once("limit=").and_then(|(_, rest)| rest.split(['&', ' ']).next()?.parse().ok());
+        json!(all.filter(is_live).take(limit.unwrap_or(usize::MAX)).collect::<Vec<_>>())
     } else if let Some(id) = request.split_once("/stats?").and_then(|(path, _)| path.rsplit('/').next()) {
         said_now.asked += 1;
         said_now.most_asked = said_now.most_asked.max(said_now.asked);

@@ -5,6 +5,8 @@ mod ask;
 mod sweep;
 
 #[cfg(test)]
+mod deadline_tests;
+#[cfg(test)]
 mod docker_tests;
 #[cfg(test)]
 mod private_docker;
@@ -90,7 +92,8 @@ impl Hands {
     }
 
     /// Makes a container and does not start it. What is left of an attempt
-    /// whose outcome is unknown is removed, as soon as the daemon lets us.
+    /// whose outcome is unknown, or that is dropped before it has one, is
+    /// removed as soon as the daemon lets us.
     ///
     /// # Errors
     /// When nothing was made.
@@ -126,7 +129,7 @@ impl Hands {
     }
 
     /// Starts a container. One that [`Self::create`] made and that never ran is
-    /// removed when it cannot be started.
+    /// removed when it cannot be started, or when this is dropped meanwhile.
     ///
     /// # Errors
     /// When it does not run afterwards.
@@ -181,7 +184,11 @@ impl Hands {
         let (grace, t) = whole_seconds(grace);
         let options = RestartContainerOptions { signal: None, t: Some(t) };
         let restarted = self.docker.restart_container(id.as_str(), Some(options));
-        within(grace + STOP + START, Asked::Container(id.as_str()), restarted).await
+        let restarted = within(grace + STOP + START, Asked::Container(id.as_str()), restarted).await;
+        if restarted.is_ok() {
+            self.known().note(id, Standing::Ours);
+        }
+        restarted
     }
 
     /// SIGTERM, and SIGKILL after `grace`. One that has stopped already is left so.

@@ -3,7 +3,7 @@
 //! at most the time to the next look.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     future::pending,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -31,6 +31,9 @@ use crate::fleet::Member;
 const RELIST: Duration = Duration::from_secs(10);
 /// From an event to the look that it asks for.
 const AFTER_EVENT: Duration = Duration::from_millis(100);
+/// From a deed of our own to the look that shows it, whether or not an event
+/// tells of it: what is listed sooner may show what was before.
+const AFTER_DEED: Duration = Duration::from_millis(250);
 /// Docker tells of a death before its list has forgotten the dead, and of an
 /// event stream not at all when it begins: so it is looked at once more.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -49,6 +52,7 @@ struct Roster {
     seen: Arc<[Seen]>,
     /// When the look began that showed it.
     begun: Monotonic,
+    lenders: Arc<BTreeMap<Arc<str>, Arc<str>>>,
 }
 
 /// Follows one daemon; ends when dropped.
@@ -57,7 +61,7 @@ pub(crate) struct Informer {
     roster: watch::Receiver<Option<Roster>>,
     client: Client,
     hints: Arc<Mutex<Hints>>,
-    nudge: Arc<Notify>,
+    acted: Arc<Notify>,
     /// Held for the task in it.
     _follower: JoinSet<()>,
 }
@@ -67,20 +71,19 @@ impl Informer {
     pub(crate) fn start(uri: DockerUri) -> Self {
         let (roster, heard) = watch::channel(None);
         let (link, client) = watch::channel(Link::Lost { since: Monotonic::now(), why: None });
-        let hints = Arc::<Mutex<Hints>>::default();
-        let nudge = Arc::<Notify>::default();
+        let (hints, acted) = (Arc::<Mutex<Hints>>::default(), Arc::<Notify>::default());
         let mut follower = JoinSet::new();
         let teller = Teller {
             uri: uri.to_string(),
             roster,
             link,
             hints: Arc::clone(&hints),
-            nudge: Arc::clone(&nudge),
+            acted: Arc::clone(&acted),
             complained_of: HashSet::new(),
             is_lost: false,
         };
         follower.spawn(follow(uri, teller));
-        Self { roster: heard, client: Client(client), hints, nudge, _follower: follower }
+        Self { roster: heard, client: Client(client), hints, acted, _follower: follower }
     }
 
     /// The engines that were there at the last successful look.
@@ -106,6 +109,11 @@ impl Informer {
         }
     }
 
+    /// The id of the container whose network this one uses, if it does.
+    pub(crate) fn lender(&self, id: &str) -> Option<Arc<str>> {
+        self.roster.borrow().as_ref()?.lenders.get(id).cloned()
+    }
+
     /// What events told of deaths since this was called last, oldest first; the
     /// last 64. The roster alone says whether an engine is there.
     pub(crate) fn hints(&mut self) -> Vec<Hint> {
@@ -125,9 +133,14 @@ impl Informer {
         }
     }
 
-    /// Told, it looks at once, as far as the pause between two looks allows.
+    /// Something was done to a container: it is looked at what came of it.
+    pub(crate) fn has_acted(&self) {
+        self.acted.notify_one();
+    }
+
+    /// The same for whoever wants a look now; told often, it looks once.
     pub(crate) fn nudge(&self) -> Arc<Notify> {
-        Arc::clone(&self.nudge)
+        Arc::clone(&self.acted)
     }
 
     /// The daemon for whoever has something to ask of it or to tell it.
@@ -206,6 +219,7 @@ async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::conve
     let daemon = Daemon::connect(uri).await?;
     let mut events = pin!(daemon.events());
     let mut known = Known::default();
+    let acted = Arc::clone(&teller.acted);
     let (mut look_at, mut earliest) = (Instant::now(), Instant::now());
     let mut settled_at = Some(look_at + SETTLED);
     loop {
@@ -219,7 +233,11 @@ async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::conve
                     settled_at = Some(now + SETTLED);
                 }
             }
-            () = teller.nudge.notified() => look_at = look_at.min(earliest.max(Instant::now())),
+            () = acted.notified() => {
+                let now = Instant::now();
+                look_at = look_at.min((now + AFTER_DEED).max(earliest));
+                settled_at = Some(now + SETTLED);
+            }
             () = sleep_until(look_at) => {
                 let begun = Monotonic::now();
                 let listing = daemon.engines().await?;
@@ -241,7 +259,7 @@ struct Teller {
     roster: watch::Sender<Option<Roster>>,
     link: watch::Sender<Link>,
     hints: Arc<Mutex<Hints>>,
-    nudge: Arc<Notify>,
+    acted: Arc<Notify>,
     /// Containers whose fault is in the log already; those that are gone are
     /// forgotten.
     complained_of: HashSet<Arc<str>>,
@@ -271,8 +289,12 @@ impl Teller {
         });
         // Told even when it is the same: whoever waits for a deed to show wants to
         // know of when this is.
-        let (members, seen) = (found.members.into(), found.seen.into());
-        self.roster.send_replace(Some(Roster { members, seen, begun }));
+        self.roster.send_replace(Some(Roster {
+            members: found.members.into(),
+            seen: found.seen.into(),
+            lenders: found.lenders.into(),
+            begun,
+        }));
     }
 
     fn heard(&self, event: &EventMessage) {

@@ -98,7 +98,7 @@ mod tests {
         let id = |i: usize| ContainerId::parse(&i.to_string()).unwrap();
         let mut known = Known::default();
         (0..MOST).for_each(|i| known.note(&id(i), Standing::Fresh));
-        known.note(&id(0), Standing::Ours);
+        (0..MOST).for_each(|_| known.note(&id(0), Standing::Ours));
         known.note(&id(MOST), Standing::Fresh);
         assert_eq!(known.0.len(), MOST);
         for (i, expected) in

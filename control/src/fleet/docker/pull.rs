@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn progress_is_counted_over_layers_and_repeats_are_none() {
         let mut tally = Tally::default();
-        let steps: [(&str, &str, [i64; 2], bool, [u64; 4]); 14] = [
+        for (i, (id, status, [current, total], is_progress, [done, of, layers, all])) in [
             ("3.2", "Pulling from x/engine", [0, 0], false, [0, 0, 0, 0]),
             ("a", "Pulling fs layer", [0, 0], true, [0, 0, 0, 1]),
             ("b", "Pulling fs layer", [0, 0], true, [0, 0, 0, 2]),
@@ -209,9 +209,9 @@ mod tests {
             ("a", "Extracting", [6, 100], true, [120, 150, 1, 3]),
             ("a", "Pull complete", [0, 0], true, [120, 150, 2, 3]),
             ("b", "Downloading", [-1, -1], true, [100, 150, 2, 3]),
-        ];
-        for (i, (id, status, [current, total], is_progress, [done, of, layers, all])) in
-            steps.into_iter().enumerate()
+        ]
+        .into_iter()
+        .enumerate()
         {
             let detail = if total == 0 { json!({}) } else { json!({ "current": current, "total": total }) };
             let info = json!({ "id": id, "status": status, "progressDetail": detail });

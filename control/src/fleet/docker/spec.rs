@@ -175,13 +175,13 @@ impl fmt::Debug for SpecHash {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
 
     /// A spec with something in each field.
-    pub(in super::super) fn example() -> EngineSpec {
+    pub(in crate::fleet) fn example() -> EngineSpec {
         let text = |text: &str| text.to_owned();
         EngineSpec {
             image: text("ghcr.io/example/engine:3.2"),
@@ -229,7 +229,7 @@ pub(super) mod tests {
             extra_labels: Vec::new(),
             ..example()
         };
-        assert_eq!(bare.hash().to_string(), "PINNED_B");
+        assert_eq!(bare.hash().to_string(), "bf403f9605b9ef6f");
         let hash = bare.hash();
         assert_eq!(SpecHash::parse(&hash.to_string()), Some(hash));
         for text in ["", "0123", "0123456789ABCDEF", "+123456789abcdef", "0123456789abcdef0"] {

@@ -270,6 +270,7 @@ async fn garbage_for_events_costs_a_connection_and_nothing_else() {
                 informer.changed().await;
             }
             let since = informer.unanswered_since();
+            assert_eq!(*informer.seen(), *known, "{garbage}: nobody leaves with Docker");
             while !informer.docker_answers() {
                 informer.changed().await;
             }
@@ -346,6 +347,7 @@ async fn an_engine_follows_the_container_that_lends_it_its_network() {
         let is_met = tokio::time::timeout(Duration::from_secs(3), is_so).await.is_ok();
         assert!(is_met, "{name}: {:?}", informer.seen());
     }
+    assert_eq!((informer.lender("e").as_deref(), informer.lender("f")), (Some(lender.as_str()), None));
     let requests = fake.requests();
     assert!(requests.iter().any(|r| r.contains("containers/json?") && r.contains(&lender)), "{requests:#?}");
 }
@@ -366,4 +368,22 @@ fn a_look_counts_what_is_there_and_tells_of_the_host() {
     assert_eq!(look.unusable[0].name, "e");
     assert_eq!((look.architecture.as_deref(), look.cgroup_version.as_deref()), (Some("x86_64"), Some("2")));
     assert_eq!((look.live_restore, look.tells_events), (Some(true), true));
+}
+
+#[tokio::test]
+async fn no_number_of_dead_containers_hides_one_that_lives() {
+    let fake = Fake::start();
+    let container = |number: usize| {
+        let state = if number % 1_000 == 999 { "running" } else { "exited" };
+        json!({
+            "Id": format!("id-{number}"), "Names": [format!("/e{number}")], "Created": 10_000 - number, "State": state,
+            "Labels": { "io.millrace.engine": "true", "io.millrace.port": (number + 1).to_string() },
+            "HostConfig": { "NetworkMode": "host" },
+        })
+    };
+    // The newest first, as Docker lists them.
+    fake.said.lock().unwrap().containers = (0..4_000).map(container).collect();
+    let mut informer = Informer::start(fake.path.uri());
+    becomes(&mut informer, &["e3999", "e2999", "e1999", "e999"]).await;
+    assert_eq!(informer.seen().len(), 2_000);
 }

@@ -48,10 +48,13 @@ fn main() {
         Some("deaf") => { unsafe { signal(15, 1) }; println!("deaf"); }
         Some("eat") => {
             let mut eaten = Vec::new();
-            loop { eaten.push(vec![1u8; 1 << 20]); }
+            while eaten.len() < 256 { eaten.push(vec![1u8; 1 << 20]); }
         }
         Some("say") => {
             for i in 0..number(2) { println!("{i} {}", "x".repeat(number(3))); }
+            // Docker copies the two outputs side by side.
+            std::io::stdout().flush().unwrap();
+            sleep(Duration::from_secs(1));
             eprintln!("\x1b[31mpassword {}", env::var("PASSWORD").unwrap_or_default());
             std::fs::write("/written", vec![1u8; 300_000]).unwrap();
         }
@@ -71,7 +74,7 @@ pub(super) struct PrivateDocker {
 }
 
 /// Says why the test cannot run, or fails it when `REQUIRE_DOCKER` is `1`.
-fn skip(why: &str) {
+pub(super) fn skip(why: &str) {
     assert!(std::env::var("REQUIRE_DOCKER").map_or(true, |v| v != "1"), "REQUIRE_DOCKER=1, but {why}");
     eprintln!("SKIP: {why}");
 }

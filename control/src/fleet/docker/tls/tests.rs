@@ -192,6 +192,8 @@ fn a_daemon_is_asked_by_tls_and_whatever_is_wrong_with_a_certificate_has_a_name(
     let fake = Fake::start();
     fake.has(&["a"]);
     all.sign("server", "ca", "IP:127.0.0.1,DNS:localhost", NOW);
+    all.sign("numbered", "ca", "IP:127.0.0.1", NOW);
+    all.sign("named", "ca", "DNS:localhost", NOW);
     all.sign("expired", "ca", "IP:127.0.0.1", PAST);
     all.sign("early", "ca", "IP:127.0.0.1", FUTURE);
     all.sign("elsewhere", "ca", "DNS:docker.example,IP:127.0.0.2", NOW);
@@ -207,6 +209,10 @@ fn a_daemon_is_asked_by_tls_and_whatever_is_wrong_with_a_certificate_has_a_name(
     for (name, server, host, files, expected) in [
         ("by address", "server", "127.0.0.1", ours, "1 engines"),
         ("by name", "server", "localhost", ours, "1 engines"),
+        ("by its only address", "numbered", "127.0.0.1", ours, "1 engines"),
+        ("by its only name", "named", "localhost", ours, "1 engines"),
+        ("by a name it has not", "numbered", "localhost", ours, "its certificate is not for this host name"),
+        ("by an address it has not", "named", "127.0.0.1", ours, "its certificate is not for this host name"),
         ("no authority", "server", "127.0.0.1", ["", ours[1], ours[2]], "there is no DIR/ca.pem"),
         ("no certificate", "server", "127.0.0.1", [ours[0], "", ours[2]], "there is no DIR/cert.pem"),
         ("no key", "server", "127.0.0.1", [ours[0], ours[1], ""], "there is no DIR/key.pem"),

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use super::*;
 use crate::fleet::docker::{
     autopsy::{Autopsy, Cgroup},
+    hands::private_docker::skip,
     labels,
     logs::{MOST_BYTES, MOST_LINES, Output},
 };
@@ -84,6 +85,14 @@ async fn a_container_is_made_started_frozen_restarted_stopped_and_removed() {
     assert_eq!(daemon.docker(&["ps", "--all", "--quiet"]), "");
     let gone = hands.start(&id).await.unwrap_err();
     assert!(matches!(gone, DockerError::Gone(_)), "{gone:?}");
+    // One that a restart has started is not removed when it cannot start again.
+    let id = hands.create(&spec, &ports(19000), "engine-1").await.unwrap();
+    hands.restart(&id, Duration::from_secs(5)).await.unwrap();
+    hands.pause(&id).await.unwrap();
+    let paused = hands.start(&id).await.unwrap_err();
+    assert!(matches!(paused, DockerError::Conflict(_) | DockerError::Failed(_)), "{paused:?}");
+    assert!(hands.inspect(&id).await.unwrap().paused);
+    hands.remove(&id).await.unwrap();
     // Both that remove it at once are told that it is gone.
     let id = hands.create(&spec, &ports(19000), "engine-1").await.unwrap();
     hands.start(&id).await.unwrap();
@@ -122,11 +131,16 @@ async fn how_a_container_ended_and_what_it_said_can_be_told() {
     assert!(took >= Duration::from_millis(1_900) && took < Duration::from_secs(8), "{took:?}");
     assert_eq!(ends(&hands, &id).await.exit_code, Some(137));
 
-    let mut eats = spec(&["eat"]);
-    eats.limits.memory_bytes = Some(32 << 20);
-    let id = begin(&eats, "eats").await;
-    let look = ends(&hands, &id).await;
-    assert_eq!((look.exit_code, look.oom_killed), (Some(137), true), "{look:?}");
+    if daemon.docker(&["info", "--format", "{{.MemoryLimit}}"]) == "true" {
+        let mut eats = spec(&["eat"]);
+        eats.limits.memory_bytes = Some(32 << 20);
+        let id = begin(&eats, "eats").await;
+        let look = ends(&hands, &id).await;
+        assert_eq!((look.exit_code, look.oom_killed), (Some(137), true), "{look:?}");
+        hands.remove(&id).await.unwrap();
+    } else {
+        skip("memory cannot be limited here: nothing is killed for want of it");
+    }
 
     let id = begin(&spec(&["say", "2000", "100"]), "says").await;
     let last = async || hands.log_tail(&id, 1, 200).await.unwrap().pop();
@@ -151,7 +165,7 @@ async fn how_a_container_ended_and_what_it_said_can_be_told() {
     assert!(timeout(SOON, follow.next()).await.unwrap().is_none());
 
     let sizes = hands.disk_usage().await.unwrap();
-    assert_eq!(sizes.len(), 5);
+    assert_eq!(sizes.len(), 4);
     assert!((300_000..400_000).contains(&sizes[&id]), "{sizes:?}");
     daemon.docker(&["run", "--detach", "--tty", "--name", "terminal", "--net", "host", IMAGE, "/tiny"]);
     let terminal =

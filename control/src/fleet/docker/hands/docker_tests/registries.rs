@@ -146,7 +146,7 @@ fn answer(mut socket: TcpStream, manner: Manner, image: &Image, asked: &Mutex<Ve
         socket.write_all(head.as_bytes()).ok();
         socket.write_all(&image.layer[..100_000]).ok();
         // Until the daemon hangs up.
-        socket.read(&mut byte).ok();
+        while socket.read(&mut byte).is_ok_and(|n| n > 0) {}
     } else if path.ends_with(&digest(&image.layer)) {
         say("200 OK", "application/octet-stream", "", &image.layer);
     } else {
