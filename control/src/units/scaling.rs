@@ -302,15 +302,12 @@ impl Units {
         if self.rolling.running {
             let Rolling { total, done, .. } = self.rolling;
             self.rolling.done = done.max(total.saturating_sub(drifted));
-            let is_under_way = |unit: &super::Unit| unit.leaving == Some(Leave::Drifted) || unit.on_trial;
-            if drifted == 0 && !self.list.iter().any(is_under_way) {
+            if drifted == 0 && !self.is_replacing() {
                 self.rolling.running = false;
                 self.journal.write(Entry::info("fleet_replaced", format!("{total} engines are made anew")));
             }
         }
-        // The one before has yet to show that what it was made of works.
-        let is_tried = self.list.iter().any(|unit| unit.on_trial);
-        if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() || is_tried {
+        if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() {
             return;
         }
         // What is in force may not work: then what was made before it is all there is.
