@@ -404,6 +404,7 @@ impl Units {
         self.roll(engines, now);
         self.scale(waiting, hour, engines, now);
         self.begin_paced(now);
+        self.tell_pull(now);
         self.sweep(engines, now);
         self.ask_disk(now);
         engines.set_growing(self.is_growing(), now);
