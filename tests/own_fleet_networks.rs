@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(40);
 const RUN: Duration = Duration::from_secs(2);
 
 fn config(docker: &str) -> String {
-    format!("ports = \"{}\"\n{docker}\n[fleet]\nmin = 2\nmax = 3\nspare_slots = 0\n", own_fleet::ports())
+    format!("ports = \"{}\"\n{docker}\n[fleet]\nmin = 2\nmax = 2\nspare_slots = 0\n", own_fleet::ports())
 }
 
 fn serve(fleet: &OwnFleet) -> Server {

@@ -188,12 +188,17 @@ mod tests {
         let found = layers.read_predecessor(set.into_iter());
         assert_eq!(
             found.understood,
-            ["PROXY_LISTEN_ADDR as server.listen", "CHANNEL_SHUTDOWN_DELAY_S as streams.linger"]
+            [
+                "PROXY_LISTEN_ADDR as server.listen",
+                "CHANNEL_SHUTDOWN_DELAY_S as streams.linger",
+                "MIN_REPLICAS as fleet.min"
+            ]
         );
-        assert_eq!(found.ignored, ["APP_PORT", "MIN_REPLICAS", "PROXY_MAX_RETRIES", "VPN_ENABLED"]);
+        assert_eq!(found.ignored, ["APP_PORT", "PROXY_MAX_RETRIES", "VPN_ENABLED"]);
         let strongest = |path| layers.strongest(path).0.cloned();
         assert_eq!(strongest("server.listen"), Some(Given::Word("0.0.0.0:8001".into())));
         assert_eq!(strongest("streams.linger"), Some(Given::Word("5s".into())));
+        assert_eq!(strongest("fleet.min"), Some(Given::Word("2".into())));
         assert_eq!(strongest("streams.max_streams"), None);
     }
 }
