@@ -372,6 +372,7 @@ impl Engines {
                     let last = engine.life.last_probe().map_or(Monotonic::default(), |p| p.at);
                     engine.next_probe = engine.next_probe.min((last + PROBE_PAUSE).max(now));
                 }
+                Effect::ProbeIn(pause) => engine.next_probe = engine.next_probe.min(now + pause),
             }
         }
     }

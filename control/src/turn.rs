@@ -246,7 +246,12 @@ impl Control {
         let State { engines, units, figures, hands, .. } = &mut *state;
         let (Some(units), Some(crew)) = (units, &mut self.crew) else { return };
         match news {
-            News::Done(outcome) => units.done(*outcome, engines, now),
+            News::Done(outcome) => {
+                if let (true, Fleet::Docker(informer)) = (outcome.began_to_run(), &self.fleet) {
+                    informer.look_now();
+                }
+                units.done(*outcome, engines, now);
+            }
             News::Measured => {
                 *figures = crew.figures(engines.all().iter().map(|engine| Arc::clone(engine.identity())));
                 for (container, usage) in &figures.of {

@@ -44,6 +44,11 @@ use crate::probe::{Answer, ProbeFailure};
 
 /// Failed probes in a row that degrade: one may be a lost packet.
 const PROBE_FAILURES: u32 = 2;
+/// An engine that boots is probed again after this part of the time that it has
+/// booted for, so that little is added to it.
+const BOOT_PART: u32 = 8;
+/// But not sooner than this.
+const BOOT_PAUSE: Duration = Duration::from_millis(50);
 /// Failed starts in a row that pause an engine whose API is fine.
 const START_FAILURES: u32 = 3;
 /// Streams that an engine without network counts as busier: as many as any may
@@ -199,7 +204,12 @@ impl Life {
         let (next, why) = match event {
             Event::Probed(_) | Event::Used(_) if self.state == State::Paused => (self.state, None),
             Event::Probed(Ok(answer)) => self.probe_good(answer, now),
-            Event::Probed(Err(failure)) => self.probe_failed(failure, now),
+            Event::Probed(Err(failure)) => {
+                if self.state == State::Booting {
+                    effects.push(Effect::ProbeIn((now.since(self.since) / BOOT_PART).max(BOOT_PAUSE)));
+                }
+                self.probe_failed(failure, now)
+            }
             Event::Used(EngineEvidence::Started(first_byte)) => self.start_worked(first_byte),
             Event::Used(EngineEvidence::StartFailed(cause)) => match Blame::of(cause) {
                 Blame::Engine => {

@@ -72,6 +72,28 @@ fn probes_begin_at_once_then_spread_by_a_fifth_and_come_soon_after_a_failed_star
 }
 
 #[test]
+fn an_engine_that_boots_is_probed_more_often_than_one_that_plays_and_never_less() {
+    let mut engines = engines(1);
+    let id = EngineId(0);
+    for (name, millis, soonest, latest) in [
+        ("at first", 0, 50, 50),
+        ("still", 400, 50, 50),
+        ("an eighth of its age", 8_000, 1_000, 1_000),
+        ("as often as any other", 400_000, 4_000, 6_000),
+    ] {
+        engines.next_due(at(millis)).expect(name);
+        engines.probed(id, Err(ProbeFailure::Refused), at(millis));
+        let next = engines.next_probe_at().unwrap().since(at(millis)).as_millis();
+        assert!((soonest..=latest).contains(&next), "{name}: {next} ms");
+    }
+    engines.next_due(at(500_000)).unwrap();
+    engines.probed(id, good(), at(500_000));
+    engines.next_due(at(510_000)).unwrap();
+    engines.probed(id, Err(ProbeFailure::Refused), at(510_000));
+    assert!(engines.next_probe_at().unwrap() >= at(514_000), "one that has answered boots no more");
+}
+
+#[test]
 fn an_engine_on_trial_has_room_for_one_stream_more() {
     let mut engines = engines(1);
     let id = EngineId(0);

@@ -86,6 +86,18 @@ pub(crate) enum Outcome {
     Disk(Result<HashMap<ContainerId, u64>, DockerError>),
 }
 
+impl Outcome {
+    /// Whether a container runs now that did not before.
+    pub(crate) fn began_to_run(&self) -> bool {
+        match self {
+            Self::Unit { deed, result, .. } => {
+                result.is_ok() && matches!(deed, Deed::Make | Deed::Remake | Deed::Revive)
+            }
+            Self::Host(_) | Self::Image { .. } | Self::Stray { .. } | Self::Disk(_) => false,
+        }
+    }
+}
+
 impl Work {
     /// Does it. Each call to Docker has its deadline below this.
     pub(crate) async fn run(self, hands: Option<Hands>) -> Outcome {

@@ -14,7 +14,7 @@ use bollard::models::EventMessage;
 use futures_util::StreamExt;
 use millrace_boundary::Monotonic;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
@@ -58,6 +58,8 @@ pub(crate) struct Informer {
     roster: watch::Receiver<Option<Roster>>,
     client: Client,
     hints: Arc<Mutex<Hints>>,
+    /// Somebody knows of a change before its event is here.
+    nudge: Arc<Notify>,
     /// Held for the task in it.
     _follower: JoinSet<()>,
 }
@@ -68,6 +70,7 @@ impl Informer {
         let (roster, heard) = watch::channel(None);
         let (link, client) = watch::channel(Link::Lost { since: Monotonic::now(), why: None });
         let hints = Arc::<Mutex<Hints>>::default();
+        let nudge = Arc::<Notify>::default();
         let mut follower = JoinSet::new();
         let teller = Teller {
             uri: uri.to_string(),
@@ -77,8 +80,15 @@ impl Informer {
             complained_of: HashSet::new(),
             is_lost: false,
         };
-        follower.spawn(follow(uri, teller));
-        Self { roster: heard, client: Client(client), hints, _follower: follower }
+        follower.spawn(follow(uri, teller, Arc::clone(&nudge)));
+        Self { roster: heard, client: Client(client), hints, nudge, _follower: follower }
+    }
+
+    /// Looks without delay: something was done to a container, and the caller
+    /// waits for that to show. What becomes of several calls before the look is
+    /// one look.
+    pub(crate) fn look_now(&self) {
+        self.nudge.notify_one();
     }
 
     /// The engines that were there at the last successful look.
@@ -184,11 +194,11 @@ impl Client {
 
 /// Asks and asks again. A daemon that does not answer takes nothing away:
 /// engines go on without it.
-async fn follow(uri: DockerUri, mut teller: Teller) {
+async fn follow(uri: DockerUri, mut teller: Teller, nudge: Arc<Notify>) {
     let mut pause = RETRY_FIRST;
     loop {
         let begun = Instant::now();
-        let Err(error) = watch_daemon(&uri, &mut teller).await;
+        let Err(error) = watch_daemon(&uri, &mut teller, &nudge).await;
         teller.lost(&error);
         // Events that end at once, again and again, are no reason to hurry.
         if begun.elapsed() > RETRY_LONGEST {
@@ -200,7 +210,11 @@ async fn follow(uri: DockerUri, mut teller: Teller) {
 }
 
 /// One connection's life: a look, and another after each event and pause.
-async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::convert::Infallible, DockerError> {
+async fn watch_daemon(
+    uri: &DockerUri,
+    teller: &mut Teller,
+    nudge: &Notify,
+) -> Result<std::convert::Infallible, DockerError> {
     let daemon = Daemon::connect(uri).await?;
     let mut events = pin!(daemon.events());
     let mut known = Known::default();
@@ -217,6 +231,8 @@ async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::conve
                     settled_at = Some(now + SETTLED);
                 }
             }
+            // As rare as what is done to containers, so no pause is kept.
+            () = nudge.notified() => look_at = Instant::now(),
             () = sleep_until(look_at) => {
                 let begun = Monotonic::now();
                 let listing = daemon.engines().await?;
