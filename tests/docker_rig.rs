@@ -347,6 +347,8 @@ fn the_proxy_counts_each_request_and_fails_as_it_is_told() {
     let start = Instant::now();
     proxy.play("GET /version", Act::Delay(MOMENT), Times::Always);
     assert!(ask("5", &["http://d/version"]).stdout.ends_with("200") && start.elapsed() >= MOMENT);
+    let took = || proxy.calls().last().and_then(|call| call.took);
+    assert!(wait_until(SOON, || took().is_some_and(|took| took >= MOMENT)), "{:?}", took());
     proxy.play("GET /info", Act::Truncate(100), Times::Always);
     let outcome = ask("5", &["-o", "-", "http://d/info"]);
     assert_eq!((outcome.status.code(), outcome.stdout.len()), (Some(18), 103), "{outcome:?}");

@@ -75,11 +75,11 @@ struct Options {
 
 impl Options {
     fn measured(&self) -> Duration {
-        Duration::from_secs_f64(if self.common.quick { 1.0 } else { self.seconds.clamp(0.5, 600.0) })
+        Duration::from_secs_f64(if self.common.size.quick { 1.0 } else { self.seconds.clamp(0.5, 600.0) })
     }
 
     fn settle(&self) -> Duration {
-        if self.common.quick { Duration::from_millis(300) } else { Duration::from_secs(3) }
+        if self.common.size.quick { Duration::from_millis(300) } else { Duration::from_secs(3) }
     }
 
     /// Of the server's sockets, by name.
@@ -182,9 +182,9 @@ fn main() -> ExitCode {
     if let Some(part) = options.part.take() {
         return exit_part("fanout", part.run());
     }
-    if !options.common.bench {
+    if !options.common.size.bench {
         // `cargo test` builds no release server, so there is nothing to compare.
-        options.common.quick = true;
+        options.common.size.quick = true;
         options.only = options.only.or(Some(Side::Raw));
     }
     options.common.exit("fanout", run(&options))
@@ -192,7 +192,7 @@ fn main() -> ExitCode {
 
 /// Runs what was asked for and returns how many budgets were missed.
 fn run(options: &Options) -> Result<usize> {
-    let loads: &[Case] = if options.common.quick { case::QUICK } else { case::CASES };
+    let loads: &[Case] = if options.common.size.quick { case::QUICK } else { case::CASES };
     let known =
         |name: &String| loads.iter().any(|c| c.name == name) || case::SPECIAL.contains(&name.as_str());
     if let Some(name) = options.cases.iter().find(|name| !known(name)) {

@@ -49,7 +49,7 @@ pub(crate) fn joins(options: &Options) -> Result<usize> {
         ensure!(Instant::now() < deadline, "the stream did not start");
     }
     std::thread::sleep(options.settle());
-    let count = if options.common.quick { 100 } else { 1_000 };
+    let count = if options.common.size.quick { 100 } else { 1_000 };
     let mut missed = 0;
     for at_once in [1, 100] {
         let joins = load::join(server.address, &id(0), count, at_once, Duration::from_secs(60))?;
@@ -83,12 +83,12 @@ pub(crate) fn idle(options: &Options) -> Result<usize> {
 /// Searches the most viewers at 4 Mbit/s that each side serves in time.
 pub(crate) fn max_viewers(options: &Options) -> Result<usize> {
     let (case, mut low, mut high) =
-        if options.common.quick { (&QUICK[0], 100, 200) } else { (&CASES[0], 0, MOST_VIEWERS) };
+        if options.common.size.quick { (&QUICK[0], 100, 200) } else { (&CASES[0], 0, MOST_VIEWERS) };
     let start = (low, high);
     let mut found = Vec::new();
     for side in options.sides() {
         (low, high) = start;
-        let mut next = if options.common.quick { high } else { 6_000 };
+        let mut next = if options.common.size.quick { high } else { 6_000 };
         while high - low > SEARCH_STEP.min(start.1 / 4) {
             let case = case.with_viewers(next);
             // A disturbance makes too many of enough, never enough of too many: so a miss has to repeat.

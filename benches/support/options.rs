@@ -6,12 +6,29 @@ use anyhow::{Context, Result, bail};
 
 use super::process::{self, Process};
 
-/// Options that all of them take.
+/// How much of a run is wanted.
 #[derive(clap::Args)]
-pub(crate) struct Common {
+pub(crate) struct Size {
     /// A smoke test: tiny loads, less than half a minute.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Given by `cargo bench`; without it, as under `cargo test`, the run is tiny.
+    #[arg(long, hide = true)]
+    pub(crate) bench: bool,
+}
+
+impl Size {
+    /// Whether the run is to be a smoke test.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.quick || !self.bench
+    }
+}
+
+/// Options that all of them take.
+#[derive(clap::Args)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    pub(crate) size: Size,
     /// Exit with 1 when a budget is missed.
     #[arg(long)]
     pub(crate) assert_budget: bool,
@@ -24,15 +41,12 @@ pub(crate) struct Common {
     /// The binary to measure.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_millrace"))]
     pub(crate) millrace: PathBuf,
-    /// Given by `cargo bench`; without it, as under `cargo test`, the run is tiny.
-    #[arg(long, hide = true)]
-    pub(crate) bench: bool,
 }
 
 impl Common {
     /// Whether the run is to be a smoke test.
     pub(crate) fn is_quick(&self) -> bool {
-        self.quick || !self.bench
+        self.size.is_quick()
     }
 
     /// How the program ends: `result` is the number of budgets missed.

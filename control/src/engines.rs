@@ -18,8 +18,6 @@ use crate::{
 const PROBES_AT_ONCE: usize = 512;
 /// A probe brought forward still leaves the engine this much time.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
-/// Between two probes of one whose container has just been started.
-const COMING_PAUSE: Duration = Duration::from_millis(500);
 /// Scores change with each start; the table for them alone this often at most.
 const TABLE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,8 +46,6 @@ pub(crate) struct Engine {
     probing: bool,
     /// It was paused, or started again, while it was being probed.
     misprobed: bool,
-    /// Its container has just been started, and it has yet to answer.
-    is_coming: bool,
 }
 
 impl Engine {
@@ -198,7 +194,6 @@ impl Engines {
                 next_probe: now,
                 probing: false,
                 misprobed: false,
-                is_coming: false,
             });
         }
         self.refresh(now);
@@ -292,13 +287,6 @@ impl Engines {
             Ok(_) => self.probes.good += 1,
             Err(_) => self.probes.failed += 1,
         }
-        if let Some(place) = self.place(id) {
-            let engine = &mut self.list[place];
-            engine.is_coming &= outcome.is_err();
-            if engine.is_coming {
-                engine.next_probe = engine.next_probe.min(now + COMING_PAUSE);
-            }
-        }
         self.on(id, Event::Probed(outcome), now);
     }
 
@@ -367,7 +355,6 @@ impl Engines {
         engine.admit(self.capacity);
         engine.next_probe = now;
         engine.misprobed |= engine.probing;
-        engine.is_coming = true;
         self.refresh(now);
     }
 
@@ -376,7 +363,6 @@ impl Engines {
     pub(crate) fn put_on_trial(&mut self, identity: &str) {
         if let Some(engine) = self.list.iter_mut().find(|engine| *engine.identity == *identity) {
             engine.life.put_on_trial();
-            engine.is_coming |= engine.life.last_probe().is_none();
         }
     }
 
@@ -419,6 +405,7 @@ impl Engines {
                     let last = engine.life.last_probe().map_or(Monotonic::default(), |p| p.at);
                     engine.next_probe = engine.next_probe.min((last + PROBE_PAUSE).max(now));
                 }
+                Effect::ProbeIn(pause) => engine.next_probe = engine.next_probe.min(now + pause),
             }
         }
     }

@@ -261,7 +261,7 @@ impl Control {
         match news {
             News::Done(outcome) => {
                 if let (Outcome::Unit { .. }, Fleet::Docker(informer)) = (&*outcome, &self.fleet) {
-                    informer.has_acted();
+                    informer.look_now();
                 }
                 units.done(*outcome, engines, now);
             }

@@ -50,6 +50,8 @@ pub(crate) enum Effect {
     Admit(Admission),
     /// The next probe should not wait for its turn.
     ProbeSoon,
+    /// The next probe shall come this soon, unless it is due before.
+    ProbeIn(Duration),
 }
 
 /// What turned an engine's state.

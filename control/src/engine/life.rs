@@ -44,6 +44,11 @@ use crate::probe::{Answer, ProbeFailure};
 
 /// Failed probes in a row that degrade: one may be a lost packet.
 const PROBE_FAILURES: u32 = 2;
+/// An engine that boots is probed again after this part of the time that it has
+/// booted for, so that little is added to it.
+const BOOT_PART: u32 = 8;
+/// But not sooner than this.
+const BOOT_PAUSE: Duration = Duration::from_millis(50);
 /// Failed starts in a row that pause an engine whose API is fine.
 const START_FAILURES: u32 = 3;
 /// Streams that an engine without network counts as busier: as many as any may
@@ -202,9 +207,16 @@ impl Life {
             Event::Probed(_) | Event::Used(_) if self.state == State::Paused => (self.state, None),
             Event::Probed(Ok(answer)) => self.probe_good(answer, now),
             Event::Probed(Err(failure)) => {
-                if matches!(self.state, State::Ready | State::Trial) {
+                match self.state {
+                    State::Booting => {
+                        let pause = (now.since(self.since) / BOOT_PART).max(BOOT_PAUSE);
+                        effects.push(Effect::ProbeIn(pause));
+                    }
                     // One may be a lost packet: the next one tells, and soon.
-                    effects.push(Effect::ProbeSoon);
+                    State::Ready | State::Trial if self.probe_failures == 0 => {
+                        effects.push(Effect::ProbeSoon);
+                    }
+                    State::Ready | State::Trial | State::Degraded(_) | State::Draining | State::Paused => {}
                 }
                 self.probe_failed(failure, now)
             }

@@ -72,6 +72,29 @@ fn probes_begin_at_once_then_spread_by_a_fifth_and_come_soon_after_a_failed_star
 }
 
 #[test]
+fn an_engine_that_boots_is_probed_more_often_than_one_that_plays_and_never_less() {
+    let mut engines = engines(1);
+    let id = EngineId(0);
+    for (name, millis, soonest, latest) in [
+        ("at first", 0, 50, 50),
+        ("still", 400, 50, 50),
+        ("an eighth of its age", 8_000, 1_000, 1_000),
+        ("as often as any other", 400_000, 4_000, 6_000),
+    ] {
+        engines.next_due(at(millis)).expect(name);
+        engines.probed(id, Err(ProbeFailure::Refused), at(millis));
+        let next = engines.next_probe_at().unwrap().since(at(millis)).as_millis();
+        assert!((soonest..=latest).contains(&next), "{name}: {next} ms");
+    }
+    engines.next_due(at(500_000)).unwrap();
+    engines.probed(id, good(), at(500_000));
+    engines.next_due(at(510_000)).unwrap();
+    engines.probed(id, Err(ProbeFailure::Refused), at(510_000));
+    let next = engines.next_probe_at().unwrap();
+    assert!(next >= at(511_000), "one that has answered boots no more: {next:?}");
+}
+
+#[test]
 fn an_engine_on_trial_has_room_for_one_stream_more() {
     let mut engines = engines(1);
     let id = EngineId(0);
@@ -272,8 +295,8 @@ fn an_engine_started_again_is_probed_at_once_and_what_was_heard_before_is_forgot
     assert_eq!(engines.next_due(at(20_003)).map(|(id, _)| id), Some(EngineId(1)));
     let refused = || Err(ProbeFailure::Refused);
     engines.probed(EngineId(1), refused(), at(20_010));
-    assert_eq!(engines.next_due(at(20_509)).map(|(id, _)| id), None);
-    assert_eq!(engines.next_due(at(20_510)).map(|(id, _)| id), Some(EngineId(1)), "it comes any moment");
+    assert_eq!(engines.next_due(at(20_059)).map(|(id, _)| id), None);
+    assert_eq!(engines.next_due(at(20_060)).map(|(id, _)| id), Some(EngineId(1)), "it comes any moment");
     engines.probed(EngineId(1), good(), at(20_511));
     assert_eq!(told(&engines), (EngineState::Ready, 0));
     assert_eq!(engines.next_due(at(22_000)).map(|(id, _)| id), None, "it is there");

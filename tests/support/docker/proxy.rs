@@ -65,6 +65,8 @@ pub(crate) struct Call {
     pub(crate) route: String,
     /// As sent.
     pub(crate) target: String,
+    /// Until the last byte of the answer was passed on; none before that.
+    pub(crate) took: Option<Duration>,
 }
 
 struct Rule {
@@ -79,6 +81,8 @@ struct Open {
     number: u64,
     stream: UnixStream,
     route: String,
+    /// The index of its request among all calls.
+    call: usize,
 }
 
 #[derive(Default)]
@@ -170,6 +174,11 @@ impl DockerProxy {
         self.shared.state().calls.clone()
     }
 
+    /// Those since the first `seen`.
+    pub(crate) fn calls_after(&self, seen: usize) -> Vec<Call> {
+        self.shared.state().calls.iter().skip(seen).cloned().collect()
+    }
+
     /// How many requests of `route` there were, `*` being all of them.
     pub(crate) fn count(&self, route: &str) -> usize {
         self.shared.state().calls.iter().filter(|call| route == "*" || call.route == route).count()
@@ -202,7 +211,8 @@ impl Shared {
     /// Counts a request; says what becomes of it, and by which rule.
     fn called(&self, connection: u64, route: String, target: &str) -> Option<(Act, u64)> {
         let mut state = self.state();
-        let call = Call { at: Instant::now(), route: route.clone(), target: target.to_owned() };
+        let index = state.calls.len();
+        let call = Call { at: Instant::now(), route: route.clone(), target: target.to_owned(), took: None };
         state.calls.push(call);
         let fits =
             |rule: &&mut Rule| rule.times != Times::Next(0) && (rule.route == "*" || rule.route == route);
@@ -213,7 +223,7 @@ impl Shared {
             (rule.act.clone(), rule.number)
         });
         if let Some(open) = state.open.iter_mut().find(|open| open.number == connection) {
-            open.route = route;
+            (open.route, open.call) = (route, index);
         }
         played
     }
@@ -221,8 +231,12 @@ impl Shared {
     /// The answer on a connection is complete.
     fn answered(&self, connection: u64) {
         let mut state = self.state();
-        if let Some(open) = state.open.iter_mut().find(|open| open.number == connection) {
+        let State { open, calls, .. } = &mut *state;
+        if let Some(open) = open.iter_mut().find(|open| open.number == connection) {
             open.route.clear();
+            if let Some(call) = calls.get_mut(open.call) {
+                call.took = Some(call.at.elapsed());
+            }
         }
     }
 
@@ -239,7 +253,7 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
             let mut state = shared.state();
             state.numbers += 1;
             let number = state.numbers;
-            state.open.push(Open { number, stream, route: String::new() });
+            state.open.push(Open { number, stream, route: String::new(), call: 0 });
             number
         };
         let shared = Arc::clone(shared);

@@ -31,9 +31,6 @@ use crate::fleet::Member;
 const RELIST: Duration = Duration::from_secs(10);
 /// From an event to the look that it asks for.
 const AFTER_EVENT: Duration = Duration::from_millis(100);
-/// From a deed of our own to the look that shows it, whether or not an event
-/// tells of it: what is listed sooner may show what was before.
-const AFTER_DEED: Duration = Duration::from_millis(250);
 /// Docker tells of a death before its list has forgotten the dead, and of an
 /// event stream not at all when it begins: so it is looked at once more.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -61,7 +58,8 @@ pub(crate) struct Informer {
     roster: watch::Receiver<Option<Roster>>,
     client: Client,
     hints: Arc<Mutex<Hints>>,
-    acted: Arc<Notify>,
+    /// Somebody knows of a change before its event is here.
+    nudge: Arc<Notify>,
     /// Held for the task in it.
     _follower: JoinSet<()>,
 }
@@ -71,19 +69,25 @@ impl Informer {
     pub(crate) fn start(uri: DockerUri) -> Self {
         let (roster, heard) = watch::channel(None);
         let (link, client) = watch::channel(Link::Lost { since: Monotonic::now(), why: None });
-        let (hints, acted) = (Arc::<Mutex<Hints>>::default(), Arc::<Notify>::default());
+        let (hints, nudge) = (Arc::<Mutex<Hints>>::default(), Arc::<Notify>::default());
         let mut follower = JoinSet::new();
         let teller = Teller {
             uri: uri.to_string(),
             roster,
             link,
             hints: Arc::clone(&hints),
-            acted: Arc::clone(&acted),
             complained_of: HashSet::new(),
             is_lost: false,
         };
-        follower.spawn(follow(uri, teller));
-        Self { roster: heard, client: Client(client), hints, acted, _follower: follower }
+        follower.spawn(follow(uri, teller, Arc::clone(&nudge)));
+        Self { roster: heard, client: Client(client), hints, nudge, _follower: follower }
+    }
+
+    /// Looks without delay: something was done to a container, and the caller
+    /// waits for that to show. What becomes of several calls before the look is
+    /// one look.
+    pub(crate) fn look_now(&self) {
+        self.nudge.notify_one();
     }
 
     /// The engines that were there at the last successful look.
@@ -133,14 +137,9 @@ impl Informer {
         }
     }
 
-    /// Something was done to a container: it is looked at what came of it.
-    pub(crate) fn has_acted(&self) {
-        self.acted.notify_one();
-    }
-
-    /// The same for whoever wants a look now; told often, it looks once.
+    /// The same for whoever has no informer.
     pub(crate) fn nudge(&self) -> Arc<Notify> {
-        Arc::clone(&self.acted)
+        Arc::clone(&self.nudge)
     }
 
     /// The daemon for whoever has something to ask of it or to tell it.
@@ -199,11 +198,11 @@ impl Client {
 
 /// Asks and asks again. A daemon that does not answer takes nothing away:
 /// engines go on without it.
-async fn follow(uri: DockerUri, mut teller: Teller) {
+async fn follow(uri: DockerUri, mut teller: Teller, nudge: Arc<Notify>) {
     let mut pause = RETRY_FIRST;
     loop {
         let begun = Instant::now();
-        let Err(error) = watch_daemon(&uri, &mut teller).await;
+        let Err(error) = watch_daemon(&uri, &mut teller, &nudge).await;
         teller.lost(&error);
         // Events that end at once, again and again, are no reason to hurry.
         if begun.elapsed() > RETRY_LONGEST {
@@ -215,11 +214,14 @@ async fn follow(uri: DockerUri, mut teller: Teller) {
 }
 
 /// One connection's life: a look, and another after each event and pause.
-async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::convert::Infallible, DockerError> {
+async fn watch_daemon(
+    uri: &DockerUri,
+    teller: &mut Teller,
+    nudge: &Notify,
+) -> Result<std::convert::Infallible, DockerError> {
     let daemon = Daemon::connect(uri).await?;
     let mut events = pin!(daemon.events());
     let mut known = Known::default();
-    let acted = Arc::clone(&teller.acted);
     let (mut look_at, mut earliest) = (Instant::now(), Instant::now());
     let mut settled_at = Some(look_at + SETTLED);
     loop {
@@ -233,10 +235,11 @@ async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::conve
                     settled_at = Some(now + SETTLED);
                 }
             }
-            () = acted.notified() => {
-                let now = Instant::now();
-                look_at = look_at.min((now + AFTER_DEED).max(earliest));
-                settled_at = Some(now + SETTLED);
+            // As rare as what is done to containers, so no pause is kept.
+            // What is listed at once may show what was before, so once more.
+            () = nudge.notified() => {
+                look_at = Instant::now();
+                settled_at = Some(look_at + SETTLED);
             }
             () = sleep_until(look_at) => {
                 let begun = Monotonic::now();
@@ -259,7 +262,6 @@ struct Teller {
     roster: watch::Sender<Option<Roster>>,
     link: watch::Sender<Link>,
     hints: Arc<Mutex<Hints>>,
-    acted: Arc<Notify>,
     /// Containers whose fault is in the log already; those that are gone are
     /// forgotten.
     complained_of: HashSet<Arc<str>>,

@@ -67,6 +67,22 @@ async fn a_change_is_seen_at_an_event_and_without_one_and_docker_is_only_asked()
 }
 
 #[tokio::test]
+async fn whoever_knows_of_a_change_has_it_looked_at_without_an_event_or_a_pause() {
+    let fake = Fake::start();
+    fake.has(&["a"]);
+    let mut informer = Informer::start(fake.path.uri());
+    becomes(&mut informer, &["a"]).await;
+    let looks = || fake.requests().iter().filter(|r| r.contains("/containers/json")).count();
+    let before = looks();
+    fake.has(&["a", "b"]);
+    (0..100).for_each(|_| informer.look_now());
+    let took = becomes(&mut informer, &["a", "b"]).await;
+    // The next look but for this one is due half a second after the first.
+    assert!(took < Duration::from_millis(400), "{took:?}");
+    assert!(looks() - before <= 2, "a hundred calls are no hundred looks");
+}
+
+#[tokio::test]
 async fn events_without_end_cost_two_looks_a_second() {
     let fake = Fake::start();
     fake.has(&["a"]);
