@@ -475,6 +475,7 @@ impl Units {
         let waiting = self.demand.look(waiting, taken, now);
         self.scale(waiting, hour, engines, now);
         self.begin_paced(now);
+        self.tell_pull(now);
         self.sweep(engines, now);
         self.ask_disk(now);
         engines.set_growing(self.is_growing(), now);

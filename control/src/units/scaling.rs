@@ -187,6 +187,20 @@ impl Units {
         }
     }
 
+    /// How far a pull is, for the log.
+    pub(super) fn tell_pull(&mut self, now: Monotonic) {
+        let Some(progress) = self.image.tidings(now) else { return };
+        let image = self.spec.as_ref().map_or("", |spec| &spec.image);
+        tracing::info!(
+            image,
+            bytes_done = progress.bytes_done,
+            bytes_total = progress.bytes_total,
+            layers_done = progress.layers_done,
+            layers_total = progress.layers_total,
+            "image is pulled"
+        );
+    }
+
     /// The image is looked for before the first engine is made, and again
     /// whenever one could not be had.
     fn want_image(&mut self, now: Monotonic) {
