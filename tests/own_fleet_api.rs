@@ -201,7 +201,8 @@ fn engines_are_made_restarted_and_removed_as_they_are_asked_to_be() {
     assert!((4.0..=6.0).contains(&made), "{made} made");
     assert_eq!(of("millrace_fleet_deeds_total{deed=\"restart\",outcome=\"done\"}"), 1.0);
     let (all, healthy) = (of("millrace_engine_seconds_total"), of("millrace_engine_healthy_seconds_total"));
-    assert!(0.0 < healthy && healthy < all, "{healthy} of {all}");
+    // A look a second may miss a restart that takes less.
+    assert!(0.0 < healthy && healthy <= all, "{healthy} of {all}");
 
     bad_input(&server, &named);
 }
@@ -265,7 +266,7 @@ fn every_engine_is_made_anew_under_a_stream_and_its_log_is_read() {
     assert_eq!((tail.status, tail.header("content-type")), (200, Some("text/plain; charset=utf-8")));
     let lines = tail.text();
     // What it wrote to its standard output is among that.
-    let written = fleet.docker.docker(&["logs", "--tail", "1", &used]);
+    let written = fleet.docker.docker(&["logs", "--tail", "5", &used]);
     assert!(!written.is_empty() && lines.contains(&format!("{written}\n")), "{written:?} in {lines}");
     assert!((1..=5).contains(&lines.lines().count()), "{lines}");
     let as_before =
