@@ -87,6 +87,7 @@ pub(super) async fn put(
     Key(name): Key,
     Body(mut fields): Body<Map<String, Value>>,
 ) -> Result<Response, Problem> {
+    units(&state.lock())?;
     let named = fields.entry("name").or_insert_with(|| json!(name));
     if *named != json!(name) {
         return Err(Problem::bad_request(
