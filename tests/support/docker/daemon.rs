@@ -35,8 +35,8 @@ pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// Debian's tools come first: the daemon wants those that came with it.
 ///
 /// Storage is in memory, which no other process sees and which is gone with
-/// the namespace; so is what containerd leaves in `/run`. The key is what a
-/// daemon's id comes from, which all daemons of a host had in common without.
+/// the namespace; so is what containerd leaves in `/run`, and the key in
+/// `/etc/docker` that a daemon's id comes from: all of a host had one in common.
 const INIT: &str = r#"
 work=$1 cgroup=$2
 shift 2
@@ -52,12 +52,13 @@ if mount -t tmpfs -o size=4g,mode=711 tmpfs "$work/data"; then
     fi
 fi 2>>"$work/log"
 mount -t tmpfs tmpfs /run 2>>"$work/log"
+mkdir -p /etc/docker && mount -t tmpfs tmpfs /etc/docker 2>>"$work/log"
 echo "$storage"
 while read -r word; do
     case $word in
     start)
         dockerd --host "unix://$work/docker.sock" --data-root "$work/data/root" --exec-root "$work/data/exec" \
-            --pidfile "$work/pid" --deprecated-key-path "$work/key.json" --storage-driver "$storage" --bridge=none --iptables=false \
+            --pidfile "$work/pid" --storage-driver "$storage" --bridge=none --iptables=false \
             --ip6tables=false --ip-forward=false --ip-masq=false --userland-proxy=true --live-restore \
             --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "$cgroup" "$@" >>"$work/log" 2>&1 &
         daemon=$!
