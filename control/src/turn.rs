@@ -5,6 +5,7 @@ use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 use axum::Router;
 use millrace_boundary::{EngineId, Monotonic, ShardId};
 use tokio::{
+    sync::Semaphore,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -100,9 +101,18 @@ impl Control {
             Engines::new(config.engine_capacity, config.probe_interval, Random::from_kernel(), now);
         engines.adopt(&fleet.members(), now);
         let (mut units, mut crew, mut keep_engines, mut keeper) = (None, None, true, None);
+        let nudge = match &fleet {
+            Fleet::Docker(informer) => Some(informer.nudge()),
+            Fleet::Fixed(_) | Fleet::Emulated(_) => None,
+        };
         if let (Fleet::Docker(informer), FleetConfig::Docker(settings)) = (&fleet, config.fleet) {
-            let name = FleetName::parse(&settings.name)
-                .ok_or_else(|| io::Error::other(format!("{:?} is no name of a fleet", settings.name)))?;
+            let name = FleetName::parse(&settings.name).ok_or_else(|| {
+                io::Error::other(format!(
+                    "{:?} is no name of a fleet; allowed: {}",
+                    settings.name,
+                    FleetName::ALLOWED
+                ))
+            })?;
             keep_engines = settings.keep_engines;
             let file = settings.data_dir.as_ref().map(|dir| dir.join(TEMPLATES));
             let (templates, complaints) = Templates::load(file.as_deref());
@@ -133,6 +143,9 @@ impl Control {
             units,
             figures: Figures::default(),
             hands: None,
+            nudge,
+            storing: Arc::default(),
+            followers: Arc::new(Semaphore::new(api::logs::FOLLOWERS)),
             connections_open: 0,
             connections_refused: 0,
         });

@@ -40,7 +40,7 @@ use crate::{
         },
     },
     journal::{Entry, Journal},
-    template::{Templates, Wants},
+    template::{Template, Templates, Wants},
     unit::{Deed, Event, Leave, Life, Limits, Look, Order, Stage},
 };
 use demand::Demand;
@@ -218,6 +218,17 @@ impl Units {
     /// What engines are made from, once the host is known.
     pub(crate) fn spec(&self) -> Option<&Arc<EngineSpec>> {
         self.spec.as_ref()
+    }
+
+    /// The one of this id.
+    pub(crate) fn get(&self, id: UnitId) -> Option<&Unit> {
+        self.list.iter().find(|unit| unit.id == id)
+    }
+
+    /// What engines are made of: the template that the settings name, or else the
+    /// active one; none when there is none of that name.
+    pub(crate) fn template(&self) -> Option<&Template> {
+        spec::template(&self.settings.container, &self.templates)
     }
 
     /// The unit whose container this is.
@@ -464,6 +475,7 @@ impl Units {
         let waiting = self.demand.look(waiting, taken, now);
         self.scale(waiting, hour, engines, now);
         self.begin_paced(now);
+        self.tell_pull(now);
         self.sweep(engines, now);
         self.ask_disk(now);
         engines.set_growing(self.is_growing(), now);

@@ -187,6 +187,20 @@ impl Units {
         }
     }
 
+    /// How far a pull is, for the log.
+    pub(super) fn tell_pull(&mut self, now: Monotonic) {
+        let Some(progress) = self.image.tidings(now) else { return };
+        let image = self.spec.as_ref().map_or("", |spec| &spec.image);
+        tracing::info!(
+            image,
+            bytes_done = progress.bytes_done,
+            bytes_total = progress.bytes_total,
+            layers_done = progress.layers_done,
+            layers_total = progress.layers_total,
+            "image is pulled"
+        );
+    }
+
     /// The image is looked for before the first engine is made, and again
     /// whenever one could not be had.
     fn want_image(&mut self, now: Monotonic) {
@@ -302,15 +316,12 @@ impl Units {
         if self.rolling.running {
             let Rolling { total, done, .. } = self.rolling;
             self.rolling.done = done.max(total.saturating_sub(drifted));
-            let is_under_way = |unit: &super::Unit| unit.leaving == Some(Leave::Drifted) || unit.on_trial;
-            if drifted == 0 && !self.list.iter().any(is_under_way) {
+            if drifted == 0 && !self.is_replacing() {
                 self.rolling.running = false;
                 self.journal.write(Entry::info("fleet_replaced", format!("{total} engines are made anew")));
             }
         }
-        // The one before has yet to show that what it was made of works.
-        let is_tried = self.list.iter().any(|unit| unit.on_trial);
-        if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() || is_tried {
+        if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() {
             return;
         }
         // What is in force may not work: then what was made before it is all there is.

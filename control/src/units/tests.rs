@@ -192,7 +192,7 @@ impl World {
                 address: *one.address.as_ref().unwrap(),
             })
             .collect();
-        self.units.daemon(None, true);
+        self.units.daemon(None, true, self.now);
         self.engines.adopt(&self.units.members(&running, seen), self.now);
         self.units.listed(seen, begun, &mut self.engines, self.now);
     }
@@ -457,13 +457,15 @@ fn a_stream_may_hope_for_a_slot_only_while_one_can_come() {
         ("nothing is known yet", true, (|_| {}) as Change),
         ("engines are there, and more may be made", true, |world| world.run(5)),
         ("as many as there may be", false, |world| {
-            world.units.rescale(|scale| scale.max = 2);
+            world.units.rescale(Rescale { min: Some(0), max: Some(2), ..Rescale::default() }).unwrap();
             world.run(5);
         }),
-        ("none is to be made", false, |world| world.units.rescale(|scale| scale.max = 0)),
+        ("none is to be made", false, |world| {
+            world.units.rescale(Rescale { min: Some(0), max: Some(0), ..Rescale::default() }).unwrap()
+        }),
         ("Docker does not answer", false, |world| {
             world.run(5);
-            world.units.daemon(Some(("lost".into(), "find it")), false);
+            world.units.daemon(Some(("lost".into(), "find it")), false, world.now);
         }),
         ("the image cannot be had", false, |world| {
             world.run(5);
@@ -480,7 +482,7 @@ fn a_stream_may_hope_for_a_slot_only_while_one_can_come() {
             world.run(5);
         }),
         ("another server runs the fleet", false, |world| {
-            world.units.daemon(None, true);
+            world.units.daemon(None, true, world.now);
             world.units.done(Outcome::Host(Ok((host("one"), None))), &mut world.engines, world.now);
         }),
     ] {
@@ -540,7 +542,7 @@ fn ports_go_back_with_the_engine_and_a_lack_of_them_is_no_failure_of_others() {
     let each = world.units.ports.taken() / 2;
     let last = 18_999 + u16::try_from(each).unwrap();
     let id = world.units.all()[0].id;
-    world.units.rescale(|scale| scale.min = 1);
+    world.units.rescale(Rescale { min: Some(1), ..Rescale::default() }).unwrap();
     world.units.order(id, Order::Remove(Leave::Asked), &mut world.engines, world.now);
     world.run(2);
     assert_eq!((world.names().len(), world.units.ports.taken()), (1, each));

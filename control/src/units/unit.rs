@@ -80,9 +80,12 @@ impl Unit {
             0 => self.idle_since = self.idle_since.or(Some(now)),
             _ => self.idle_since = None,
         }
+        // One that we have not started ran before it was first probed.
+        let was_found = !self.on_trial && self.restarts == 0;
         let started = self.life.started();
         let probed_good = engine.and_then(|engine| engine.life.last_probe()).is_some_and(|probe| {
-            probe.failure.is_none() && (probe.at > started || self.life.stage() != Stage::Booting)
+            let is_of_now = probe.at > started || was_found || self.life.stage() != Stage::Booting;
+            probe.failure.is_none() && is_of_now
         });
         let is_good = probed_good
             && engine.is_some_and(|engine| {

@@ -138,6 +138,11 @@ impl Informer {
         self.acted.notify_one();
     }
 
+    /// The same for whoever wants a look now; told often, it looks once.
+    pub(crate) fn nudge(&self) -> Arc<Notify> {
+        Arc::clone(&self.acted)
+    }
+
     /// The daemon for whoever has something to ask of it or to tell it.
     pub(crate) fn client(&self) -> Client {
         self.client.clone()

@@ -31,8 +31,10 @@ pub(crate) mod fake;
 mod tests;
 
 pub(crate) use informer::Informer;
+#[cfg(test)]
+pub(crate) use logs::Output;
 pub(crate) use {
-    container::{ContainerState, Seen, Unusable},
+    container::{ContainerState, Seen},
     daemon::Daemon,
     events::{Fate, Hint},
     informer::Client,

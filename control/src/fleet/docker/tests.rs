@@ -11,7 +11,8 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    ContainerState, DockerError, DockerUri, Fate, Informer, Unusable,
+    ContainerState, DockerError, DockerUri, Fate, Informer,
+    container::Unusable,
     fake::{Fake, SocketPath, head_of},
     look_at_docker,
 };
