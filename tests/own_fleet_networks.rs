@@ -119,7 +119,7 @@ fn engines_play_in_the_hosts_network_in_one_of_their_own_and_in_anothers() {
         "0.0.0.0",
     ]);
     fleet.config = config("network = \"container:vpn\"");
-    let texts = ["engine_", "engines_fail_together", "cannot be used"];
+    let texts = ["engine_", "engine turned", "engines_fail_together", "cannot be used"];
     let server = texts.iter().fold(serve(&fleet), |server, text| server.allow(text));
     plays("another's network", &server, 3);
     let known: Vec<_> = fleet.containers();

@@ -85,6 +85,8 @@ impl Scene {
     fn serve(&mut self, config: &str, codes: &[&str]) -> (Server, usize) {
         self.fleet.config = config.to_owned();
         let server = self.fleet.serve(Some(&self.proxy.uri()), &["--keep-engines"]);
+        // Docker itself warns of hosts that forward nothing.
+        let server = server.allow("IPv4 forwarding is disabled");
         let server = codes.iter().fold(server, |server, code| server.allow(code));
         let is_there = || engines(&server, "ready").iter().any(|name| name == "always");
         assert!(wait_until(SOON, is_there), "{}", server.log());
@@ -192,8 +194,7 @@ fn what_cannot_be_made_is_told_with_its_remedy_and_seldom_tried() {
         Case {
             name: "a network that is missing",
             config: config(&network("nowhere"), ""),
-            // Docker itself warns of hosts that forward nothing.
-            codes: &["engines_cannot_be_made", "engine_deed_failed", "IPv4 forwarding is disabled"],
+            codes: &["engines_cannot_be_made", "engine_deed_failed"],
             says: &["the network is missing", "docker network create"],
             tries: (CREATE, CREATES),
             check: Some(("fail", "there is no network nowhere")),
@@ -375,7 +376,8 @@ fn without_events_all_is_found_by_looking_again() {
     let Some(mut scene) = Scene::new() else { return };
     scene.proxy.play("GET /events", Act::Swallow, Times::Always);
     let begun = Instant::now();
-    let (server, viewer) = scene.serve(&config(&on_host(), ""), &["engine_died"]);
+    let (server, viewer) =
+        scene.serve(&config(&on_host(), ""), &["engine_died", "engine turned", "engine_ails"]);
     scene.recovers("the first engine", &server, viewer, begun);
     let made = begun.elapsed();
     // Past the look that follows one's own deeds.

@@ -32,18 +32,25 @@ fn config(first_port: u16, count: usize) -> String {
     format!("{ports}[fleet]\nmax = 20\nstarts_per_minute = 6000\nstep_up = 100\n{manual}")
 }
 
-/// How often each engine was asked within the window that begins now; once a
-/// minute there is a look at disks, and a list each ten seconds.
+/// How often each engine was asked within a window; once a minute there is a
+/// look at disks, and a list each ten seconds. Never too often; too seldom
+/// where Docker itself takes seconds to answer, which passes with the load.
 #[track_caller]
 fn rounds(proxy: &DockerProxy, count: usize, interval: u64) {
+    assert!((0..3).any(|_| is_asked(proxy, count, interval)), "{count} engines: too seldom, three times");
+}
+
+#[track_caller]
+fn is_asked(proxy: &DockerProxy, count: usize, interval: u64) -> bool {
     let begun = Instant::now();
     thread::sleep(WINDOW);
     let (asked, all) = (proxy.count_since(STATS, begun), proxy.count_since("*", begun));
     let expected = count * usize::try_from(WINDOW.as_secs() / interval).unwrap();
     println!("{count:2} engines: {} a minute for figures, {} in all", asked * 5, all * 5);
-    assert!(asked.abs_diff(expected) <= count, "{count} engines: {asked} and not {expected}");
+    assert!(asked <= expected + count, "{count} engines: {asked} and not {expected}");
     let others = all - asked;
     assert!(others <= 6, "{count} engines: {others} calls for other things: {:#?}", proxy.calls());
+    asked + count >= expected
 }
 
 #[test]
