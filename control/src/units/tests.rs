@@ -337,8 +337,8 @@ fn engines_that_run_already_are_kept_and_those_made_otherwise_are_replaced_one_a
     let kept = make("main-1", 19_000, &hash);
     let [first, second] =
         [("main-2", 19_001), ("main-3", 19_002)].map(|(n, p)| make(n, p, "0123456789abcdef"));
-    world.turn();
     world.list();
+    world.turn();
     assert_eq!(world.names(), ["main-1", "main-2", "main-3"]);
     let drifted: Vec<_> = world.units.all().iter().map(|unit| unit.drifted).collect();
     assert_eq!(drifted, [false, true, true]);
@@ -460,6 +460,11 @@ fn a_stream_may_hope_for_a_slot_only_while_one_can_come() {
         ("as many as there may be", false, |world| {
             world.units.rescale(Rescale { max: Some(2), ..Rescale::default() }).unwrap();
             world.run(5);
+            // A start has worked on each, so that no more slots come of them.
+            for id in world.engines.all().iter().map(|engine| engine.id).collect::<Vec<_>>() {
+                world.engines.used(id, EngineEvidence::Started(Duration::from_secs(1)), world.now);
+            }
+            world.run(1);
         }),
         ("none is to be made", false, |world| {
             world.units.rescale(Rescale { min: Some(0), max: Some(0), ..Rescale::default() }).unwrap()
