@@ -1,15 +1,17 @@
 //! `check`: what of this machine will hold the server back, and the remedy.
 
+mod docker_fleet;
+
 use std::{fmt::Write, fs, net::TcpListener, path::Path, thread, time::Duration};
 
 use anyhow::Result;
-use millrace_control::{DockerLook, DockerUri, ENGINE_LABEL, look_at_docker};
+use millrace_control::{DockerError, DockerLook, DockerUri, ENGINE_LABEL, look_at_docker};
 use rustix::process::Resource;
 use serde::Serialize;
 
 use crate::{
     affinity,
-    config::{Cores, DockerHost, EngineUrl, Engines, Settings},
+    config::{Cores, DockerHost, EngineUrl, Settings},
     congestion, engines, limits, probe,
 };
 
@@ -85,7 +87,7 @@ pub(crate) fn examine(settings: &Settings) -> Vec<Finding> {
         tcp_memory(u64::from(settings.viewers.max_viewers) * u64::from(settings.viewers.send_buffer)),
     ];
     findings.extend(settings.server.data_dir.as_deref().map(data_dir));
-    findings.extend(fleet(&settings.engines));
+    findings.extend(fleet(settings));
     findings
 }
 
@@ -249,7 +251,12 @@ fn data_dir(dir: &Path) -> Finding {
 }
 
 /// The engines that `serve` would use.
-fn fleet(engines: &Engines) -> Vec<Finding> {
+fn fleet(settings: &Settings) -> Vec<Finding> {
+    let engines = &settings.engines;
+    let managed = |uri: &DockerUri| {
+        let data_dir = settings.server.data_dir.as_deref();
+        settings.fleet.makes_engines().then(|| settings.fleet.at(uri.clone(), data_dir))
+    };
     let emulated = "emulated ones only; name real ones with --engine http://HOST:PORT or --docker URI";
     if !engines.urls.is_empty() {
         return engines_found(&engines.urls);
@@ -258,10 +265,14 @@ fn fleet(engines: &Engines) -> Vec<Finding> {
         return vec![Finding::ok("engine", emulated)];
     }
     if let Some(uri) = &engines.docker {
-        return docker(uri);
+        return match managed(uri) {
+            Some(fleet) => docker_fleet::examine(&fleet, DOCKER_LIMIT),
+            None => docker(uri),
+        };
     }
     match &engines.docker_host {
         DockerHost::At(uri) => match look_at_docker(uri, engines::LOOK_LIMIT) {
+            Ok(_) if let Some(fleet) = managed(uri) => docker_fleet::examine(&fleet, DOCKER_LIMIT),
             Ok(look) if look.engines + look.unusable.len() > 0 => docker_answers(uri, &look),
             Ok(look) => vec![
                 Finding::ok("Docker", format!("{uri} runs Docker {} and no engine of ours", look.version)),
@@ -287,10 +298,12 @@ fn fleet(engines: &Engines) -> Vec<Finding> {
 fn docker(uri: &DockerUri) -> Vec<Finding> {
     match look_at_docker(uri, DOCKER_LIMIT) {
         Ok(look) => docker_answers(uri, &look),
-        Err(error) => {
-            vec![Finding::fail("Docker", format!("{uri}: {error}"), error.remedy())]
-        }
+        Err(error) => vec![docker_refuses(uri, &error)],
     }
+}
+
+fn docker_refuses(uri: &DockerUri, error: &DockerError) -> Finding {
+    Finding::fail("Docker", format!("{uri}: {error}"), error.remedy())
 }
 
 fn docker_answers(uri: &DockerUri, look: &DockerLook) -> Vec<Finding> {
@@ -309,11 +322,15 @@ fn docker_answers(uri: &DockerUri, look: &DockerLook) -> Vec<Finding> {
         let found = format!("{} more are paused and {} do not run", look.paused, look.stopped);
         findings.push(Finding::ok("idle engines", found));
     }
-    findings.extend(look.unusable.iter().map(|container| {
+    findings.extend(unusable(look));
+    findings
+}
+
+fn unusable(look: &DockerLook) -> impl Iterator<Item = Finding> + '_ {
+    look.unusable.iter().map(|container| {
         let found = format!("container {} cannot be used: {}", container.name, container.why);
         Finding::warn("engine", found, container.remedy)
-    }));
-    findings
+    })
 }
 
 /// What its host is, and what it will and will not do for engines.

@@ -284,11 +284,19 @@ fn systemd_hears_of_the_start_of_every_healthy_moment_and_of_the_end() {
 
 #[test]
 fn what_the_predecessor_understood_is_named_in_one_line() {
-    let variables = [("PROXY_PREBUFFER_SECONDS", "4"), ("MIN_REPLICAS", "2"), ("API_KEY", "secret")];
+    let variables = [
+        ("PROXY_PREBUFFER_SECONDS", "4"),
+        ("MIN_REPLICAS", "2"),
+        ("VPN_ENABLED", "false"),
+        ("API_KEY", "secret"),
+    ];
     let mut server = Server::start(&variables, &NO_ENGINE);
     let line = server.line("variables of the predecessor");
-    assert_eq!(field(&line, "understood"), "PROXY_PREBUFFER_SECONDS as viewers.prebuffer");
-    assert_eq!(field(&line, "ignored"), "API_KEY, MIN_REPLICAS");
+    assert_eq!(
+        field(&line, "understood"),
+        "PROXY_PREBUFFER_SECONDS as viewers.prebuffer, MIN_REPLICAS as fleet.min"
+    );
+    assert_eq!(field(&line, "ignored"), "API_KEY, VPN_ENABLED");
     assert!(!line.contains("secret"), "{line}");
 }
 

@@ -29,6 +29,8 @@ const SOON: Duration = Duration::from_secs(20);
 const KNOWN: Duration = Duration::from_secs(3);
 /// More than the burst, so that real time is in it.
 const RUN: Duration = Duration::from_secs(12);
+/// Engines are found, and none is made.
+const FOUND_ONLY: (&str, &str) = ("MILLRACE_FLEET_MAX", "0");
 const LABEL: [&str; 2] = ["--label", "io.millrace.engine=true"];
 
 /// A port that nobody listened on a moment ago.
@@ -99,7 +101,7 @@ fn labelled_containers_are_the_engines_as_they_come_and_go() {
     let Some(mut docker) = Dockerd::new() else { return };
     let uri = docker.uri();
     // Before the daemon runs at all.
-    let server = Server::start(&["--docker", &uri]).allow("Docker does not answer");
+    let server = Server::start_with(&[FOUND_ONLY], &["--docker", &uri]).allow("Docker does not answer");
     assert!(server.logs_within(SOON, "Docker does not answer"), "{}", server.log());
     if !docker.start() {
         return;
@@ -170,7 +172,12 @@ fn labelled_containers_are_the_engines_as_they_come_and_go() {
 fn they_are_seen(uri: &str) {
     for args in [&["--docker", uri][..], &[]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
-        command.env_clear().env("DOCKER_HOST", uri).args(["check", "--json", "--listen", "127.0.0.1:0"]);
+        command.env_clear().envs([FOUND_ONLY, ("DOCKER_HOST", uri)]).args([
+            "check",
+            "--json",
+            "--listen",
+            "127.0.0.1:0",
+        ]);
         let output = command.args(args).output().unwrap();
         let findings: Value = serde_json::from_slice(&output.stdout).unwrap();
         let found = |what: &str| -> Vec<String> {
@@ -181,7 +188,7 @@ fn they_are_seen(uri: &str) {
         assert!(docker.len() == 1 && docker[0].starts_with(&format!("{uri} runs Docker 2")), "{docker:?}");
         assert_eq!(found("engine"), ["2 containers have the label io.millrace.engine=true"]);
     }
-    let server = Server::start_with(&[("DOCKER_HOST", uri)], &[]);
+    let server = Server::start_with(&[FOUND_ONLY, ("DOCKER_HOST", uri)], &[]);
     let line = format!("no engine is named, so those that run in Docker at {uri} are used");
     assert!(server.logs_within(SOON, &line), "{}", server.log());
     assert!(server.logs_within(SOON, "2 of 2 labelled ready"), "{}", server.log());
@@ -191,7 +198,8 @@ fn they_are_seen(uri: &str) {
 fn a_docker_that_does_not_answer_is_named_with_the_remedy_and_nobody_waits_for_it() {
     let socket = Scratch::new();
     let uri = format!("unix://{}", socket.path().join("docker.sock").display());
-    let server = Server::start(&["--docker", &uri, "--cpus", "0"]).allow("Docker does not answer");
+    let server =
+        Server::start_with(&[FOUND_ONLY], &["--docker", &uri, "--cpus", "0"]).allow("Docker does not answer");
     assert!(server.logs_within(SOON, "0 of 0 labelled ready"), "{}", server.log());
     let log = server.log();
     assert!(log.contains("there is no such socket") && log.contains("start Docker"), "{log}");

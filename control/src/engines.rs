@@ -18,6 +18,9 @@ use crate::{
 const PROBES_AT_ONCE: usize = 512;
 /// A probe brought forward still leaves the engine this much time.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
+/// Between two probes of one whose container has just been started, at most: at
+/// first its life asks for more.
+const COMING_PAUSE: Duration = Duration::from_millis(500);
 /// Scores change with each start; the table for them alone this often at most.
 const TABLE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,11 +42,15 @@ pub(crate) struct Engine {
     /// Its slots; every table points at the same ones.
     pub(crate) slots: Arc<Slots>,
     sessions: u64,
+    /// Streams that it may play at once when nothing has to be tried first.
+    bears: u32,
     admission: Admission,
     next_probe: Monotonic,
     probing: bool,
-    /// It was paused while it was being probed.
+    /// It was paused, or started again, while it was being probed.
     misprobed: bool,
+    /// Its container has just been started, and it has yet to answer.
+    is_coming: bool,
 }
 
 impl Engine {
@@ -57,6 +64,21 @@ impl Engine {
         self.sessions
     }
 
+    /// Streams that it may play at once, as soon as it has shown that it works.
+    pub(crate) fn bears(&self) -> u32 {
+        self.bears
+    }
+
+    /// Slots that are free, those included that it gets once it has shown that.
+    pub(crate) fn free(&self) -> u32 {
+        self.bears.saturating_sub(self.slots.taken())
+    }
+
+    /// Whether it takes one stream, and more as soon as that has started.
+    pub(crate) fn is_tried(&self) -> bool {
+        self.admission == Admission::One && self.life.state() == EngineState::Ready
+    }
+
     fn is_paused(&self) -> bool {
         self.life.state() == EngineState::Paused
     }
@@ -66,8 +88,9 @@ impl Engine {
     }
 
     /// Gives it the slots that it may have of the `configured` ones.
-    fn admit(&self, configured: u32) {
+    fn admit(&mut self, configured: u32) {
         let bears = self.crowding.most().map_or(configured, |most| most.min(configured));
+        self.bears = bears;
         self.slots.set_capacity(match self.admission {
             Admission::All => bears,
             Admission::One => bears.min(self.slots.taken().saturating_add(1)),
@@ -171,10 +194,12 @@ impl Engines {
                 crowding: Crowding::default(),
                 slots: Slots::new(self.capacity),
                 sessions: 0,
+                bears: self.capacity,
                 admission: Admission::All,
                 next_probe: now,
                 probing: false,
                 misprobed: false,
+                is_coming: false,
             });
         }
         self.refresh(now);
@@ -268,6 +293,13 @@ impl Engines {
             Ok(_) => self.probes.good += 1,
             Err(_) => self.probes.failed += 1,
         }
+        if let Some(place) = self.place(id) {
+            let engine = &mut self.list[place];
+            engine.is_coming &= outcome.is_err();
+            if engine.is_coming {
+                engine.next_probe = engine.next_probe.min(now + COMING_PAUSE);
+            }
+        }
         self.on(id, Event::Probed(outcome), now);
     }
 
@@ -325,11 +357,27 @@ impl Engines {
         self.refresh(now);
     }
 
+    /// The engine's container was started again: nothing that was heard of it
+    /// before counts, and it is probed at once. Containers nobody knows are ignored.
+    pub(crate) fn renew(&mut self, identity: &str, now: Monotonic) {
+        let Some(engine) = self.list.iter_mut().find(|engine| *engine.identity == *identity) else { return };
+        engine.life = Life::new(now);
+        engine.crowding = Crowding::default();
+        engine.sessions = 0;
+        engine.admission = Admission::All;
+        engine.admit(self.capacity);
+        engine.next_probe = now;
+        engine.misprobed |= engine.probing;
+        engine.is_coming = true;
+        self.refresh(now);
+    }
+
     /// A container that was just made: its API alone proves little, and the first
     /// start on it decides. To be said before it has answered.
     pub(crate) fn put_on_trial(&mut self, identity: &str) {
         if let Some(engine) = self.list.iter_mut().find(|engine| *engine.identity == *identity) {
             engine.life.put_on_trial();
+            engine.is_coming |= engine.life.last_probe().is_none();
         }
     }
 

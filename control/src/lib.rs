@@ -45,7 +45,7 @@ pub use fleet::docker::{
 
 pub use api::admins::Subnet;
 pub use turn::DISMISS_LIMIT;
-pub use units::{CacheKind, Container, DockerFleet, Pull, Recycle, Scale};
+pub use units::{CacheKind, Container, DockerFleet, FleetLook, Pull, Recycle, Scale, look_at_fleet};
 
 /// Where the engines come from.
 #[derive(Clone, Debug)]

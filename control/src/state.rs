@@ -11,6 +11,8 @@ use std::{
 
 use millrace_boundary::{FromShard, HandedConnection, Monotonic};
 
+use tokio::sync::{Notify, Semaphore};
+
 use crate::{
     api::admins::Subnet,
     crew::Figures,
@@ -62,6 +64,12 @@ pub(crate) struct State {
     pub(crate) figures: Figures,
     /// Docker's hands, while it answers, for what only it can tell.
     pub(crate) hands: Option<Hands>,
+    /// Has the daemon asked at once which containers there are.
+    pub(crate) nudge: Option<Arc<Notify>>,
+    /// Held by whoever changes the templates until they are stored.
+    pub(crate) storing: Arc<tokio::sync::Mutex<()>>,
+    /// Places of those that follow a log.
+    pub(crate) followers: Arc<Semaphore>,
     /// API connections open now.
     pub(crate) connections_open: usize,
     /// API connections refused since start, because there were too many.

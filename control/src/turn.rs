@@ -5,6 +5,7 @@ use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 use axum::Router;
 use millrace_boundary::{EngineId, Monotonic, ShardId};
 use tokio::{
+    sync::Semaphore,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -22,7 +23,7 @@ use crate::{
     shards::DRAIN_PAUSE,
     state::{Phase, Shared, State},
     template::Templates,
-    units::Units,
+    units::{Outcome, Units},
 };
 
 /// The first probe round is waited for this long before the server is ready.
@@ -41,7 +42,7 @@ const KEEP_LIMIT: Duration = Duration::from_millis(50);
 /// For containers to be removed at the end.
 pub const DISMISS_LIMIT: Duration = Duration::from_secs(15);
 /// Templates of one's own, in the data directory.
-const TEMPLATES: &str = "templates.json";
+pub(crate) const TEMPLATES: &str = "templates.json";
 
 /// What was learned of the demand, there.
 const LEARNED: &str = "forecast.json";
@@ -100,9 +101,18 @@ impl Control {
             Engines::new(config.engine_capacity, config.probe_interval, Random::from_kernel(), now);
         engines.adopt(&fleet.members(), now);
         let (mut units, mut crew, mut keep_engines, mut keeper) = (None, None, true, None);
+        let nudge = match &fleet {
+            Fleet::Docker(informer) => Some(informer.nudge()),
+            Fleet::Fixed(_) | Fleet::Emulated(_) => None,
+        };
         if let (Fleet::Docker(informer), FleetConfig::Docker(settings)) = (&fleet, config.fleet) {
-            let name = FleetName::parse(&settings.name)
-                .ok_or_else(|| io::Error::other(format!("{:?} is no name of a fleet", settings.name)))?;
+            let name = FleetName::parse(&settings.name).ok_or_else(|| {
+                io::Error::other(format!(
+                    "{:?} is no name of a fleet; allowed: {}",
+                    settings.name,
+                    FleetName::ALLOWED
+                ))
+            })?;
             keep_engines = settings.keep_engines;
             let file = settings.data_dir.as_ref().map(|dir| dir.join(TEMPLATES));
             let (templates, complaints) = Templates::load(file.as_deref());
@@ -133,6 +143,9 @@ impl Control {
             units,
             figures: Figures::default(),
             hands: None,
+            nudge,
+            storing: Arc::default(),
+            followers: Arc::new(Semaphore::new(api::logs::FOLLOWERS)),
             connections_open: 0,
             connections_refused: 0,
         });
@@ -247,8 +260,8 @@ impl Control {
         let (Some(units), Some(crew)) = (units, &mut self.crew) else { return };
         match news {
             News::Done(outcome) => {
-                if let (true, Fleet::Docker(informer)) = (outcome.began_to_run(), &self.fleet) {
-                    informer.look_now();
+                if let (Outcome::Unit { .. }, Fleet::Docker(informer)) = (&*outcome, &self.fleet) {
+                    if outcome.began_to_run() { informer.has_started() } else { informer.has_acted() }
                 }
                 units.done(*outcome, engines, now);
             }

@@ -135,19 +135,28 @@ mod tests {
     #[test]
     fn a_daemon_is_asked_by_tls_as_the_environment_of_dockers_client_says() {
         let tls = [("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/c")];
-        for (name, variables, docker, host) in
-            [("none", vec![], "tcp://b:2", "tcp://a:1"), ("both", tls.to_vec(), "https://b:2", "https://a:1")]
-        {
+        let own = ("MILLRACE_DOCKER_TLS", "/own");
+        let plain = ["tcp://b:2", "tcp://a:1"];
+        let secure = ["https://b:2", "https://a:1"];
+        for (name, variables, [docker, host], directory) in [
+            ("none", vec![], plain, None),
+            ("Docker's", tls.to_vec(), secure, Some("/c")),
+            ("ours", vec![own], secure, Some("/own")),
+            ("ours over Docker's", vec![own, tls[0], tls[1]], secure, Some("/own")),
+        ] {
             let all = [("MILLRACE_ENGINES_DOCKER", "tcp://b:2"), ("DOCKER_HOST", "tcp://a:1")];
             let all = all.into_iter().chain(variables).map(|(n, v)| (n.to_owned(), v.to_owned()));
             let all: Vec<_> = all.collect();
             let engines = Config::from_sources(&Flags::default(), &all).unwrap().settings.engines;
             let DockerHost::At(at) = engines.docker_host else { panic!("{name}") };
-            assert_eq!(
-                (engines.docker.unwrap().to_string(), at.to_string()),
-                (docker.into(), host.into()),
-                "{name}"
-            );
+            for (uri, expected) in [(engines.docker.unwrap(), docker), (at, host)] {
+                assert_eq!(uri.to_string(), expected, "{name}");
+                let found = match uri {
+                    DockerUri::Tls { certificates, .. } => certificates,
+                    _ => None,
+                };
+                assert_eq!(found.as_deref(), directory.map(Path::new), "{name}");
+            }
         }
     }
 }

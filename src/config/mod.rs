@@ -160,7 +160,7 @@ impl Config {
         Self::from_sources(&Flags { config: Some(file.to_owned()), ..Flags::default() }, &[])
     }
 
-    fn from_sources(flags: &Flags, variables: &[(String, String)]) -> Result<Self, Complaints> {
+    pub(crate) fn from_sources(flags: &Flags, variables: &[(String, String)]) -> Result<Self, Complaints> {
         let mut complaints = Vec::new();
         let mut layers = Layers::default();
         let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));

@@ -54,6 +54,8 @@ pub(crate) struct Seen {
     pub(crate) head: String,
     /// From the request to the first byte of the stream.
     pub(crate) first_byte: Option<Duration>,
+    /// The same to the first packet that is no filler.
+    pub(crate) picture: Option<Duration>,
     /// Longest time without a byte since the first one, the present included.
     pub(crate) longest_gap: Duration,
     /// How it ended, if it has.
@@ -91,6 +93,7 @@ struct Member {
     verifier: Verifier,
     asked: Instant,
     first: Option<Instant>,
+    picture: Option<Instant>,
     latest: Option<Instant>,
     longest_gap: Duration,
     end: Option<(End, Instant)>,
@@ -127,6 +130,7 @@ impl Crowd {
             verifier,
             asked: Instant::now(),
             first: None,
+            picture: None,
             latest: None,
             longest_gap: Duration::ZERO,
             end: None,
@@ -270,6 +274,9 @@ impl Member {
         self.latest = Some(now);
         self.bytes += bytes.len() as u64;
         self.verifier.push(bytes, SystemTime::now());
+        if self.picture.is_none() && self.verifier.report().first.is_some() {
+            self.picture = Some(now);
+        }
     }
 
     fn note_gap(&mut self, now: Instant) {
@@ -284,6 +291,7 @@ impl Member {
             status: self.status,
             head: String::from_utf8_lossy(&self.head).into_owned(),
             first_byte: self.first.map(|first| first - self.asked),
+            picture: self.picture.map(|picture| picture - self.asked),
             longest_gap: self.longest_gap.max(open.map_or(Duration::ZERO, |latest| latest.elapsed())),
             end: self.end.map(|(end, _)| end),
             ended_after: self.end.map(|(_, at)| at - self.asked),

@@ -309,7 +309,8 @@ pub(crate) fn parse_metrics(text: &str) -> BTreeMap<String, f64> {
 
 /// The address in a start line, text or JSON.
 pub(crate) fn address_in(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("address")?;
+    // Engines may come and go before.
+    let (_, rest) = line.split_once("serving")?.1.split_once("address")?;
     let rest = rest.trim_start_matches(['"', '=', ':', ' ']);
     let end = rest.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c))).unwrap_or(rest.len());
     rest[..end].parse().ok()

@@ -27,6 +27,10 @@ pub(super) async fn page(State(state): State<Shared>, headers: HeaderMap) -> Res
          {base}/api/v1/status    how it is\n\
          {base}/api/v1/streams   what plays\n\
          {base}/api/v1/engines   what plays it\n\
+         {base}/api/v1/engines/stats  what that costs\n\
+         {base}/api/v1/fleet     engines in Docker: how many, and why\n\
+         {base}/api/v1/events    what happened to them\n\
+         {base}/api/v1/templates what they are made of\n\
          {base}/api/v1/sessions  what happened to streams\n\
          {base}/api/v1/contents/blocked  what is not tried for a while\n\
          {base}/metrics          for Prometheus\n\

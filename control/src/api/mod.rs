@@ -3,14 +3,20 @@
 pub(crate) mod admins;
 mod contents;
 mod engines;
+mod events;
+mod fleet;
 mod health;
 mod home;
+mod input;
 mod key;
+pub(crate) mod logs;
 mod origin;
 mod problem;
 mod sessions;
 mod status;
 mod streams;
+mod templates;
+mod usage;
 
 use axum::{
     Json, Router,
@@ -18,15 +24,17 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
 use millrace_boundary::Monotonic;
 
 use crate::{connection::Arrival, metrics, state::Shared};
 pub(crate) use problem::Problem;
 
-/// No call takes more; a larger body is refused before it is read.
+/// No call but an import takes more; a larger body is refused before it is read.
 const BODY: usize = 64 << 10;
+/// Where templates come by the hundred.
+const IMPORT: &str = "/api/v1/templates/import";
 /// Where streams live: paths that a shard answers.
 const STREAMS: &str = "/ace/";
 /// What may be asked of a stream; the same as shards say.
@@ -41,8 +49,14 @@ pub(crate) fn router(state: Shared) -> Router {
         .route("/metrics", get(scrape))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/engines", get(engines::list))
-        .route("/api/v1/engines/{id}", get(engines::one))
-        .route("/api/v1/engines/{id}/drain", post(engines::drain).delete(engines::undrain))
+        .route("/api/v1/engines/stats", get(usage::all))
+        .route("/api/v1/engines/{engine}", get(engines::one).delete(engines::remove))
+        .route("/api/v1/engines/{engine}/drain", post(engines::drain).delete(engines::undrain))
+        .route("/api/v1/engines/{engine}/restart", post(engines::restart))
+        .route("/api/v1/engines/{engine}/recreate", post(engines::recreate))
+        .route("/api/v1/engines/{engine}/stats", get(usage::one))
+        .route("/api/v1/engines/{engine}/logs", get(logs::read))
+        .merge(fleet_routes())
         .route("/api/v1/streams", get(streams::list))
         .route("/api/v1/streams/{key}", get(streams::one).delete(streams::stop))
         .route("/api/v1/streams/{key}/migrate", post(streams::migrate))
@@ -57,6 +71,32 @@ pub(crate) fn router(state: Shared) -> Router {
         .layer(middleware::from_fn(origin::without_foreign_changes))
         .layer(middleware::map_response(with_common_headers))
         .with_state(state)
+}
+
+/// What a fleet in Docker alone has.
+fn fleet_routes() -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/fleet", get(fleet::show).patch(fleet::change))
+        .route("/api/v1/fleet/breaker/reset", post(fleet::reset_breaker))
+        .route("/api/v1/provision", post(fleet::provision))
+        .route("/api/v1/scale", delete(fleet::unscale))
+        .route("/api/v1/scale/{count}", post(fleet::scale))
+        .route("/api/v1/reconcile", post(fleet::reconcile))
+        .route("/api/v1/reprovision", get(fleet::rolling).post(fleet::reprovision))
+        .route("/api/v1/image/pull", post(fleet::pull))
+        .route("/api/v1/events", get(events::list))
+        .route("/api/v1/templates", get(templates::list))
+        .route("/api/v1/templates/export", get(templates::export))
+        .route(IMPORT, post(templates::import).layer(DefaultBodyLimit::max(templates::IMPORT)))
+        .route(
+            "/api/v1/templates/{name}",
+            get(templates::one).merge(put(templates::put)).delete(templates::delete),
+        )
+        .route("/api/v1/templates/{name}/activate", post(templates::activate))
+        .route("/api/v1/templates/{name}/rename", post(templates::rename))
+        // Of the predecessor.
+        .route("/api/v1/provision/acestream", post(fleet::provision_one))
+        .route("/api/v1/containers/{id}/logs", get(logs::read_as_before))
 }
 
 async fn scrape(State(state): State<Shared>) -> Response {
@@ -109,9 +149,10 @@ async fn wrong_method(method: Method) -> Problem {
 async fn without_large_body(request: Request, next: Next) -> Response {
     let length =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > BODY as u64) {
+    let most = if request.uri().path() == IMPORT { templates::IMPORT } else { BODY };
+    if length.is_some_and(|length| length > most as u64) {
         let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
-        return (close, Problem::body_too_large(BODY)).into_response();
+        return (close, Problem::body_too_large(most)).into_response();
     }
     next.run(request).await
 }

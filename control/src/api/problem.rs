@@ -94,6 +94,14 @@ impl Problem {
         }
     }
 
+    pub(crate) fn no_docker_fleet() -> Self {
+        Self::conflict(
+            "no_docker_fleet",
+            "the engines of this server do not run in Docker".to_owned(),
+            "start the server with --docker, or without --engine and --emulate where Docker answers",
+        )
+    }
+
     /// `why` it is not.
     pub(crate) fn not_an_admin(why: String) -> Self {
         Self {

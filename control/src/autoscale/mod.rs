@@ -48,7 +48,9 @@ pub(crate) use policy::{BreakerPolicy, Policy};
 use profile::Profile;
 pub(crate) use profile::{HOURS, ProfileError};
 use view::Tally;
-pub(crate) use view::{Held, Observation, Plan, UnitId, UnitState, UnitView, Why};
+#[cfg(test)]
+use view::Why;
+pub(crate) use view::{Held, Observation, Plan, UnitId, UnitState, UnitView};
 
 /// The policy and what it remembers; a few KiB, whatever happens.
 #[derive(Debug)]

@@ -162,6 +162,8 @@ impl Life {
             State::Degraded(Ail::Starts { .. }) => Some(Ailment::Starts),
             // Nothing else is told of one that is being emptied.
             State::Draining if self.failing_api().is_some() => Some(Ailment::Api),
+            // A pause that is over cures nothing: only a start that works does.
+            State::Trial if self.start_failures >= START_FAILURES => Some(Ailment::Starts),
             State::Booting | State::Ready | State::Trial | State::Draining | State::Paused => None,
         }
     }
@@ -205,8 +207,13 @@ impl Life {
             Event::Probed(_) | Event::Used(_) if self.state == State::Paused => (self.state, None),
             Event::Probed(Ok(answer)) => self.probe_good(answer, now),
             Event::Probed(Err(failure)) => {
-                if self.state == State::Booting {
-                    effects.push(Effect::ProbeIn((now.since(self.since) / BOOT_PART).max(BOOT_PAUSE)));
+                match self.state {
+                    // One may be a lost packet: the next one tells, and soon.
+                    State::Ready | State::Trial => effects.push(Effect::ProbeSoon),
+                    State::Booting => {
+                        effects.push(Effect::ProbeIn((now.since(self.since) / BOOT_PART).max(BOOT_PAUSE)));
+                    }
+                    State::Degraded(_) | State::Draining | State::Paused => {}
                 }
                 self.probe_failed(failure, now)
             }
@@ -216,6 +223,8 @@ impl Life {
                     effects.push(Effect::ProbeSoon);
                     self.start_failed(now)
                 }
+                // By its own word it has no network: that is what the start failed of.
+                Blame::Unclear if self.connected == Some(false) => self.start_failed(now),
                 Blame::Unclear => self.doubted(now),
                 Blame::Elsewhere => (self.state, None),
             },

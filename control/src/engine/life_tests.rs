@@ -49,6 +49,12 @@ fn degrades_and_recovers_by_the_rules() {
         ("offline and a failed start", vec![good(Some(false)), silent()], Degraded),
         ("a failed start, then offline", vec![silent(), good(Some(false))], Degraded),
         ("offline, and only content fails", vec![good(Some(false)), content(), content(), content()], Ready),
+        (
+            "offline, and the swarm is not there",
+            vec![good(Some(false)), failed(Cause::StartFailed)],
+            Degraded,
+        ),
+        ("online, and the swarm is not there", vec![good(Some(true)), failed(Cause::StartFailed)], Ready),
         ("online again", vec![good(Some(false)), silent(), good(Some(true))], Ready),
         ("offline but starts work", vec![good(Some(false)), silent(), worked()], Ready),
         ("two failed starts", vec![silent(), silent()], Ready),
@@ -65,6 +71,25 @@ fn degrades_and_recovers_by_the_rules() {
     ] {
         assert_eq!(after(events).0, state, "{name}");
     }
+}
+
+#[test]
+fn an_engine_whose_starts_failed_ails_until_one_works() {
+    let silent = || failed(Cause::EngineSilent);
+    let now = Monotonic(Duration::from_secs(100) + PAUSE_FIRST + Duration::from_secs(9));
+    let mut life = after([silent(), silent(), silent()]).1;
+    assert_eq!(life.ail(), Some(Ailment::Starts));
+    life.on(Event::Tick, now, &mut Vec::new());
+    assert_eq!((life.state(), life.ail()), (EngineState::Ready, Some(Ailment::Starts)), "on trial");
+    let mut cured = life.clone();
+    cured.on(worked(), now, &mut Vec::new());
+    assert_eq!((cured.state(), cured.ail()), (EngineState::Ready, None));
+    life.on(silent(), now, &mut Vec::new());
+    assert_eq!((life.state(), life.ail()), (EngineState::Degraded, Some(Ailment::Starts)));
+    let mut fresh = Life::new(now);
+    fresh.put_on_trial();
+    fresh.on(good(None), now, &mut Vec::new());
+    assert_eq!((fresh.state(), fresh.ail()), (EngineState::Ready, None), "nothing has failed on it");
 }
 
 #[test]

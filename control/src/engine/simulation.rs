@@ -6,6 +6,7 @@ use std::time::Duration;
 use millrace_boundary::{Cause, EngineEvidence, EngineState, Monotonic};
 
 use super::{
+    blame::Blame,
     event::{Admission, Effect, Event},
     life::{Life, PAUSE_FIRST, PAUSE_LONGEST},
 };
@@ -78,14 +79,18 @@ fn live(seed: u64) {
             }
             Event::Used(EngineEvidence::Started(_)) => log.engine_failures_in_a_row = 0,
             Event::Used(EngineEvidence::StartFailed(cause)) => {
-                log.engine_failures_in_a_row += u32::from(matches!(
+                let is_engine = matches!(
                     cause,
                     Cause::EngineUnreachable
                         | Cause::EngineSilent
                         | Cause::EngineError
                         | Cause::EngineClosed
                         | Cause::EngineReset
-                ));
+                );
+                // Whoever has no network by its own word is to answer for the swarm too.
+                let connected = log.probes.iter().rev().find_map(|probe| probe.ok());
+                let is_offline = connected == Some(Some(false)) && Blame::of(*cause) == Blame::Unclear;
+                log.engine_failures_in_a_row += u32::from(is_engine || is_offline);
             }
             Event::Drain => {
                 log.is_drained = true;

@@ -90,7 +90,7 @@ fn an_engine_that_boots_is_probed_more_often_than_one_that_plays_and_never_less(
     engines.probed(id, good(), at(500_000));
     engines.next_due(at(510_000)).unwrap();
     engines.probed(id, Err(ProbeFailure::Refused), at(510_000));
-    assert!(engines.next_probe_at().unwrap() >= at(514_000), "one that has answered boots no more");
+    assert!(engines.next_probe_at().unwrap() >= at(511_000), "one that has answered boots no more");
 }
 
 #[test]
@@ -270,4 +270,51 @@ fn the_first_round_does_not_wait_for_an_engine_that_is_paused() {
     assert!(!engines.first_round_is_over());
     engines.pause(EngineId(1), at(2));
     assert!(engines.first_round_is_over());
+}
+
+#[test]
+fn an_engine_started_again_is_probed_at_once_and_what_was_heard_before_is_forgotten() {
+    let mut engines = engines(2);
+    while let Some((id, _)) = engines.next_due(at(0)) {
+        engines.probed(id, good(), at(10));
+    }
+    let failed = EngineEvidence::StartFailed(Cause::EngineSilent);
+    (0..3).for_each(|_| engines.used(EngineId(1), failed, at(20)));
+    engines.used(EngineId(1), EngineEvidence::Started(Duration::from_secs(1)), at(30));
+    (0..3).for_each(|_| engines.used(EngineId(1), failed, at(40)));
+    engines.tick(at(50));
+    let told = |engines: &Engines| (engines.all()[1].life.state(), engines.all()[1].sessions());
+    assert_eq!(told(&engines), (EngineState::Degraded, 1));
+    assert!(engines.next_due(at(20_000)).is_some() && engines.next_due(at(20_000)).is_some());
+    engines.renew("e1", at(20_001));
+    assert_eq!(told(&engines), (EngineState::Booting, 0));
+    assert_eq!(engines.table().engines[1].state, EngineState::Booting, "shards know");
+    engines.probed(EngineId(1), good(), at(20_002));
+    assert_eq!(told(&engines), (EngineState::Booting, 0), "that was asked of the one before");
+    assert_eq!(engines.next_due(at(20_003)).map(|(id, _)| id), Some(EngineId(1)));
+    let refused = || Err(ProbeFailure::Refused);
+    engines.probed(EngineId(1), refused(), at(20_010));
+    assert_eq!(engines.next_due(at(20_509)).map(|(id, _)| id), None);
+    assert_eq!(engines.next_due(at(20_510)).map(|(id, _)| id), Some(EngineId(1)), "it comes any moment");
+    engines.probed(EngineId(1), good(), at(20_511));
+    assert_eq!(told(&engines), (EngineState::Ready, 0));
+    assert_eq!(engines.next_due(at(22_000)).map(|(id, _)| id), None, "it is there");
+    engines.renew("nobody", at(20_005));
+}
+
+#[test]
+fn a_probe_that_failed_is_asked_again_soon_and_the_second_one_tells() {
+    let mut engines = engines(1);
+    let probe = |engines: &mut Engines, now, outcome| {
+        assert!(engines.next_due(at(now)).is_some(), "at {now}");
+        engines.probed(EngineId(0), outcome, at(now));
+        engines.all()[0].life.state()
+    };
+    let silent = || Err(ProbeFailure::Silent);
+    assert_eq!(probe(&mut engines, 0, good()), EngineState::Ready);
+    assert_eq!(engines.next_due(at(3_900)), None);
+    assert_eq!(probe(&mut engines, 7_000, silent()), EngineState::Ready, "one may be lost");
+    assert_eq!(engines.next_due(at(7_999)), None);
+    assert_eq!(probe(&mut engines, 8_000, silent()), EngineState::Degraded);
+    assert_eq!(engines.next_due(at(11_900)), None, "it is known, and need not be asked often");
 }

@@ -1,6 +1,7 @@
 //! `/metrics`: counters of all shards added up, gauges per shard and engine.
 
 mod counters;
+mod fleet;
 mod process;
 mod text;
 
@@ -59,6 +60,7 @@ pub(crate) fn render(state: &State, now: Monotonic) -> String {
     counters::write(&mut page, state);
     shards(&mut page, state, now);
     engines(&mut page, state, now);
+    fleet::write(&mut page, state, now);
     predecessor(&mut page, state);
     process(&mut page);
     page.finish()

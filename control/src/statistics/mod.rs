@@ -26,11 +26,9 @@ use reading::Reading;
 use rounds::{Event, Rounds};
 use totals::Totals;
 
-pub(crate) use {
-    reading::{Counters, Usage},
-    rounds::Interval,
-    totals::Sums,
-};
+#[cfg(test)]
+pub(crate) use reading::Counters;
+pub(crate) use {reading::Usage, totals::Sums};
 
 /// For one container's answer. Docker needs some milliseconds for it.
 const ANSWER: Duration = Duration::from_secs(2);

@@ -33,6 +33,17 @@ pub(crate) struct ImportReport {
     pub(crate) left_out: Vec<String>,
 }
 
+impl Template {
+    /// One from JSON; what is valid in it is for [`Templates::put`] to say.
+    ///
+    /// # Errors
+    /// When it has not the shape of one.
+    pub(crate) fn read(document: Json) -> Result<Self, StoreError> {
+        serde_json::from_value(document)
+            .map_err(|error| StoreError::Invalid(vec![misshapen("template", &error)]))
+    }
+}
+
 impl Templates {
     /// The own ones and which is active, with their secrets.
     pub(crate) fn export(&self) -> Json {

@@ -21,9 +21,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use {
-    exchange::ImportReport,
     file::write_atomically,
-    placeholder::{PortsFor, fill},
     render::{Rendered, Wants},
     store::{Kind, Saved, StoreError, Templates},
 };

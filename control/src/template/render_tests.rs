@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::template::{PortsFor, fill};
+use crate::template::placeholder::tests::fill;
 
 const ALL: Wants = Wants { https: true, api: true, p2p: true };
 
@@ -164,8 +164,7 @@ fn values_come_through_filling_as_they_are() {
         "environment": { "TOKEN": "{p2p_port", "PORT": "{http_port}" },
     }));
     let rendered = template.render(Architecture::Amd64).unwrap();
-    let ports = PortsFor { http: 40_000, https: Some(40_001), api: Some(40_002), p2p: Some(40_003) };
-    let filled = |text: &String| fill(text, &ports).unwrap();
+    let filled = |text: &String| fill(text).unwrap();
     let command: Vec<String> = rendered.command.iter().map(filled).collect();
     assert_eq!(
         command.join(" "),

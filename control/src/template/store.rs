@@ -61,6 +61,11 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
+    /// There is none of this name.
+    pub(crate) fn unknown(name: &str) -> Self {
+        Self::Unknown(name.chars().take(64).collect())
+    }
+
     /// What helps.
     pub(crate) const fn remedy(&self) -> &'static str {
         match self {
@@ -153,7 +158,7 @@ impl Templates {
     pub(crate) fn delete(&mut self, name: &str) -> Result<(), StoreError> {
         self.not_built_in(name)?;
         if !self.own.contains_key(name) {
-            return Err(unknown(name));
+            return Err(StoreError::unknown(name));
         }
         if self.active == name {
             return Err(StoreError::Active(name.into()));
@@ -170,7 +175,7 @@ impl Templates {
     pub(crate) fn rename(&mut self, from: &str, to: &str) -> Result<(), StoreError> {
         self.not_built_in(from)?;
         if !self.own.contains_key(from) {
-            return Err(unknown(from));
+            return Err(StoreError::unknown(from));
         }
         if !is_name(to) {
             return Err(StoreError::Invalid(vec![bad_name(to)]));
@@ -196,7 +201,7 @@ impl Templates {
     /// # Errors
     /// When there is none of this name.
     pub(crate) fn activate(&mut self, name: &str) -> Result<bool, StoreError> {
-        let Some(template) = self.get(name) else { return Err(unknown(name)) };
+        let Some(template) = self.get(name) else { return Err(StoreError::unknown(name)) };
         let name = template.name.clone();
         let changed = self.active != name;
         self.active = name;
@@ -214,10 +219,6 @@ impl Templates {
             false => Ok(()),
         }
     }
-}
-
-fn unknown(name: &str) -> StoreError {
-    StoreError::Unknown(name.chars().take(64).collect())
 }
 
 #[cfg(test)]

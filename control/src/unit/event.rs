@@ -38,7 +38,8 @@ impl Ail {
     /// as a rule gets more time than what does not.
     pub(super) const fn patience(self) -> Duration {
         match self {
-            Self::Api => Duration::from_secs(5),
+            // It has been asked twice already, for two seconds each time.
+            Self::Api => Duration::from_secs(3),
             Self::Unreachable => Duration::from_secs(1),
             // Twice the pause that its life gives it after failed starts.
             Self::Starts => Duration::from_secs(30),

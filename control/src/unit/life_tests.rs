@@ -179,7 +179,7 @@ fn whoever_does_not_boot_in_time_or_dies_on_the_way_is_mended() {
 #[test]
 fn an_ill_is_borne_for_a_while_and_streams_move_before_it_is_mended() {
     for (ail, patience) in
-        [(Ail::Api, 5_000), (Ail::Offline, 60_000), (Ail::Starts, 30_000), (Ail::Unreachable, 1_000)]
+        [(Ail::Api, 3_000), (Ail::Offline, 60_000), (Ail::Starts, 30_000), (Ail::Unreachable, 1_000)]
     {
         let ill = Sense { ail: Some(ail), ..PLAYS };
         let mut life = ready();

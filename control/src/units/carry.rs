@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use millrace_boundary::Monotonic;
 
 use super::{
-    Outcome, Units, Work, ports, spec, tidings,
+    Lease, Outcome, Units, Work, ports, spec, tidings,
     work::{Recipe, fault_of},
 };
 use crate::{
@@ -43,10 +43,14 @@ impl Units {
                 Effect::Wake => engine.into_iter().for_each(|engine| engines.wake(engine, now)),
                 Effect::Tell(tidings) => {
                     if matches!(tidings, Tidings::Died | Tidings::Vanished | Tidings::Ails(_)) {
-                        self.storm.fell(now);
+                        self.storm.fell(unit.id, now);
                     }
                     match tidings {
-                        Tidings::Ready { .. } => self.proves(place, true, now),
+                        Tidings::Ready { .. } => {
+                            // Only now is it replaced, and another one may be.
+                            self.list[place].leaving = None;
+                            self.proves(place, true, now);
+                        }
                         Tidings::BootLimit(_) | Tidings::Died | Tidings::Vanished => {
                             self.proves(place, false, now);
                         }
@@ -92,7 +96,8 @@ impl Units {
             in_haste: false,
             restarts: 0,
             taken: 0,
-            capacity: 0,
+            capacity: self.autoscaler.policy().capacity,
+            is_tried: false,
         });
         // The pace was asked by whoever adds.
         let place = self.list.len() - 1;
@@ -130,7 +135,9 @@ impl Units {
         loop {
             self.names = self.names.wrapping_add(1);
             let name = format!("{}-{}", self.fleet, self.names);
-            let is_taken = self.list.iter().any(|unit| *unit.name == *name);
+            // Also by one that stopped while no server ran, until it is removed.
+            let is_taken =
+                self.list.iter().any(|unit| *unit.name == *name) || self.seen_names.contains(name.as_str());
             if !is_taken {
                 return name.into();
             }
@@ -171,14 +178,14 @@ impl Units {
     fn push_deed(&mut self, place: usize, deed: Deed) {
         let makes = matches!(deed, Deed::Make | Deed::Remake);
         if makes {
-            let name = self.next_name();
+            let name = (deed == Deed::Remake).then(|| self.next_name());
             let hash = self.spec.as_ref().map(|spec| spec.hash());
             let unit = &mut self.list[place];
             unit.hash = hash;
             unit.drifted = false;
             unit.is_worn = false;
             unit.on_trial = true;
-            if deed == Deed::Remake {
+            if let Some(name) = name {
                 unit.name = name;
             }
         }
@@ -200,6 +207,9 @@ impl Units {
     /// Something is done, or was tried in vain.
     pub(crate) fn done(&mut self, outcome: Outcome, engines: &mut Engines, now: Monotonic) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if let Outcome::Host(_) = outcome {
+            self.host_is_asked = false;
+        }
         match outcome {
             Outcome::Unit { unit, deed, container, result, autopsy, took } => {
                 self.counts.count(deed, &result);
@@ -208,8 +218,9 @@ impl Units {
                 self.unit_done(place, deed, container, result, autopsy, engines, now);
                 self.sweep(engines, now);
             }
-            Outcome::Host(Ok(host)) => {
+            Outcome::Host(Ok((host, lease))) => {
                 self.host = Some(host);
+                self.leased(lease, engines, now);
                 self.resolve();
             }
             Outcome::Host(Err(error)) => tracing::debug!(%error, "Docker does not tell what host it is on"),
@@ -229,6 +240,28 @@ impl Units {
         }
     }
 
+    /// Whether the fleet is ours to run is known.
+    fn leased(&mut self, lease: Option<Arc<Lease>>, engines: &mut Engines, now: Monotonic) {
+        self.is_shared = lease.is_none();
+        self.lease = lease;
+        if !self.is_shared {
+            self.journal.close("fleet_shared", "the fleet is this server's now");
+            if let Some((seen, begun)) = self.unheard.take() {
+                self.listed(&seen, begun, engines, now);
+            }
+        } else if self.settings.scale.max > 0 {
+            self.journal.open(
+                "fleet_shared",
+                format!(
+                    "another server of this host runs the fleet {:?} on this Docker: its engines are used as they \
+                     are found, and none is made or mended",
+                    self.fleet.to_string()
+                ),
+                "give each server a name of its own in docker.name, or end the other one: this one takes over then",
+            );
+        }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the parts of one outcome")]
     fn unit_done(
         &mut self,
@@ -244,9 +277,15 @@ impl Units {
         if matches!(deed, Deed::Make | Deed::Remake) && result.is_ok() {
             unit.born = now;
             unit.reachable = true;
-            unit.leaving = None;
         }
         unit.container = container;
+        if deed == Deed::Revive
+            && result.is_ok()
+            && let Some(container) = unit.container.as_deref()
+        {
+            // The list shows no difference when it was quick.
+            engines.renew(container, now);
+        }
         // Asked again when Docker did not answer.
         let is_unasked =
             autopsy.is_none() && matches!(&result, Err(error) if fault_of(error) == Fault::Daemon);

@@ -12,11 +12,16 @@ const RETRY_FIRST: Duration = Duration::from_secs(10);
 /// Longest such pause.
 const RETRY_LONGEST: Duration = Duration::from_secs(300);
 
+/// Between two words to the log on how far a pull is.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
 /// The image, as far as is known.
 #[derive(Debug, Default)]
 pub(crate) struct Image {
     state: State,
     pause: Option<Duration>,
+    /// When the log was told last how far a pull is.
+    told: Option<Monotonic>,
 }
 
 #[derive(Debug, Default)]
@@ -76,10 +81,20 @@ impl Image {
         self.state = State::Unknown;
     }
 
+    /// How far a pull is, every five seconds while it is under way.
+    pub(crate) fn tidings(&mut self, now: Monotonic) -> Option<Progress> {
+        let progress = self.progress().filter(|progress| progress.layers_total > 0)?;
+        if self.told.is_some_and(|told| now.since(told) < TELL_EVERY) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(progress)
+    }
+
     /// How far a pull is.
     pub(crate) fn progress(&self) -> Option<Progress> {
         match &self.state {
-            State::Coming(progress) => Some(progress.borrow().clone()),
+            State::Coming(progress) => Some(*progress.borrow()),
             State::Unknown | State::There | State::Missing { .. } => None,
         }
     }
@@ -92,5 +107,50 @@ impl Image {
             State::There => "present",
             State::Missing { .. } => "missing",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic(Duration::from_secs(1_000 + seconds))
+    }
+
+    #[test]
+    fn one_that_cannot_be_had_is_looked_for_with_growing_pauses() {
+        let mut image = Image::default();
+        assert!(image.is_due(at(0)) && image.may_come() && !image.is_there());
+        let mut now = 0;
+        for pause in [10, 20, 40, 80, 160, 300, 300] {
+            drop(image.begun());
+            assert!(!image.is_due(at(now)) && image.may_come());
+            image.ended(false, at(now));
+            assert!(!image.may_come() && !image.is_due(at(now + pause - 1)), "{pause}");
+            now += pause;
+            assert!(image.is_due(at(now)), "{pause}");
+        }
+        drop(image.begun());
+        image.ended(true, at(now));
+        assert!(image.is_there() && !image.is_due(at(now + 10_000)));
+        image.forget();
+        drop(image.begun());
+        image.ended(false, at(now));
+        assert!(image.is_due(at(now + 10)), "from the first pause on again");
+    }
+
+    #[test]
+    fn the_log_is_told_every_five_seconds_how_far_a_pull_is() {
+        let mut image = Image::default();
+        let tell = image.begun();
+        assert_eq!(image.tidings(at(0)), None, "it is only being looked for");
+        let progress = |bytes_done| Progress { bytes_done, bytes_total: 9, layers_done: 0, layers_total: 1 };
+        let mut told = Vec::new();
+        for second in 0..12 {
+            tell.send_replace(progress(second));
+            told.extend(image.tidings(at(second)).map(|progress| progress.bytes_done));
+        }
+        assert_eq!(told, [0, 5, 10]);
     }
 }

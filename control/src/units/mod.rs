@@ -2,8 +2,11 @@
 //! all of them, and what is to be done next. Decides; does no I/O itself.
 
 mod carry;
+mod demand;
 mod fates;
 mod image;
+mod lease;
+mod look;
 mod orders;
 mod ports;
 mod scaling;
@@ -15,8 +18,11 @@ mod tidings;
 mod unit;
 mod work;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -28,14 +34,20 @@ use crate::{
     engines::{Engine, Engines},
     fleet::{
         Member,
-        docker::{ContainerState, EngineSpec, FLEET_LABEL, FleetName, Hint, HostLook, Seen, marks},
+        docker::{
+            ContainerState, EngineSpec, FLEET_LABEL, FleetName, Hint, HostLook, Ports as EnginePorts, Seen,
+            SpecHash, marks,
+        },
     },
     journal::{Entry, Journal},
-    template::{Templates, Wants},
+    template::{Template, Templates, Wants},
     unit::{Deed, Event, Leave, Life, Limits, Look, Order, Stage},
 };
+use demand::Demand;
 use fates::Fates;
 use image::Image;
+pub(crate) use lease::Lease;
+pub use look::{FleetLook, look_at_fleet};
 pub(crate) use orders::{Made, Rescale, Unmade};
 use ports::Ports;
 use served::Served;
@@ -64,11 +76,22 @@ pub(crate) struct Units {
     list: Vec<Unit>,
     next_id: u32,
     autoscaler: Autoscaler,
+    demand: Demand,
     ports: Ports,
+    /// No port was free: none is looked for before this.
+    no_port_until: Option<Monotonic>,
     /// What engines may be made of.
     pub(crate) templates: Templates,
     host: Option<HostLook>,
     host_asked: Option<Monotonic>,
+    /// It is being asked: two at once would contend for the lease.
+    host_is_asked: bool,
+    /// The right to run this fleet; without it nothing is adopted, made or removed.
+    lease: Option<Arc<Lease>>,
+    /// Another server has it.
+    is_shared: bool,
+    /// The last list that came without it.
+    unheard: Option<(Vec<Seen>, Monotonic)>,
     spec: Option<Arc<EngineSpec>>,
     wants: Wants,
     image: Image,
@@ -82,6 +105,8 @@ pub(crate) struct Units {
     /// Deeds that wait for the pace.
     paced: VecDeque<(UnitId, Deed)>,
     strays: BTreeMap<Arc<str>, Monotonic>,
+    /// Names of all containers in the last list.
+    seen_names: BTreeSet<Arc<str>>,
     disk: HashMap<Arc<str>, u64>,
     disk_at: Option<Monotonic>,
     /// Whether a list has been seen.
@@ -121,13 +146,19 @@ impl Units {
     pub(crate) fn new(settings: DockerFleet, fleet: FleetName, templates: Templates, now: Monotonic) -> Self {
         Self {
             autoscaler: Autoscaler::new(scaling::policy(&settings, None), now),
+            demand: Demand::default(),
             ports: Ports::new(settings.container.ports.clone()),
+            no_port_until: None,
             fleet,
             list: Vec::new(),
             next_id: 0,
             templates,
             host: None,
             host_asked: None,
+            host_is_asked: false,
+            lease: None,
+            is_shared: false,
+            unheard: None,
             spec: None,
             wants: Wants::default(),
             image: Image::default(),
@@ -138,6 +169,7 @@ impl Units {
             in_flight: 0,
             paced: VecDeque::new(),
             strays: BTreeMap::new(),
+            seen_names: BTreeSet::new(),
             disk: HashMap::new(),
             disk_at: None,
             is_known: false,
@@ -188,6 +220,17 @@ impl Units {
         self.spec.as_ref()
     }
 
+    /// The one of this id.
+    pub(crate) fn get(&self, id: UnitId) -> Option<&Unit> {
+        self.list.iter().find(|unit| unit.id == id)
+    }
+
+    /// What engines are made of: the template that the settings name, or else the
+    /// active one; none when there is none of that name.
+    pub(crate) fn template(&self) -> Option<&Template> {
+        spec::template(&self.settings.container, &self.templates)
+    }
+
     /// The unit whose container this is.
     pub(crate) fn of_container(&self, container: &str) -> Option<&Unit> {
         self.list.iter().find(|unit| unit.container.as_deref() == Some(container))
@@ -228,6 +271,11 @@ impl Units {
 
     /// Takes a list of all containers with the engines' label in.
     pub(crate) fn listed(&mut self, seen: &[Seen], begun: Monotonic, engines: &mut Engines, now: Monotonic) {
+        if self.lease.is_none() {
+            // It comes within milliseconds, unless another server has it.
+            self.unheard = Some((seen.to_vec(), begun));
+            return;
+        }
         let ours: HashMap<&str, &Seen> =
             seen.iter().filter(|s| self.is_ours(s)).map(|s| (&*s.id, s)).collect();
         for place in 0..self.list.len() {
@@ -246,16 +294,25 @@ impl Units {
         }
         let first = !std::mem::replace(&mut self.is_known, true);
         let mut strays = BTreeMap::new();
+        let mut collides = false;
         for seen in seen {
             if !self.is_ours(seen) || self.of_container(&seen.id).is_some() {
                 continue;
             }
-            // Its unit is being made, and has not been told the id.
-            if self.list.iter().any(|unit| unit.name == seen.name && unit.container.is_none()) {
+            let Some((ports, spec)) = marks(&seen.labels).and_then(|marks| Some((marks.ports?, marks.spec)))
+            else {
+                // Not made by us, so it is not ours to remove either.
+                collides = true;
+                self.tell_collision(seen);
+                continue;
+            };
+            // It is being made for a unit, which has yet to be told the id: one that
+            // is made anew still has that of its last container.
+            if self.list.iter().any(|unit| unit.name == seen.name) {
                 continue;
             }
             match unit::look(seen.state, true) {
-                Look::Running { .. } | Look::Paused => self.adopt(seen, engines, now),
+                Look::Running { .. } | Look::Paused => self.adopt(seen, ports, spec, engines, now),
                 Look::Down | Look::Absent => {
                     let since = self.strays.get(&seen.id).copied().unwrap_or(now);
                     if (first || now.since(since) >= STRAY_AFTER) && self.answers {
@@ -270,12 +327,17 @@ impl Units {
             }
         }
         self.strays = strays;
+        self.seen_names = seen.iter().map(|seen| Arc::clone(&seen.name)).collect();
+        if !collides {
+            self.journal.close("label_collision", "no container of others carries this fleet's label");
+        }
         self.sweep(engines, now);
     }
 
     /// Who is in the engine table: whoever runs, and of ours whoever is paused.
     pub(crate) fn members(&self, running: &[Member], seen: &[Seen]) -> Vec<Member> {
-        let paused = seen.iter().filter(|seen| seen.state == ContainerState::Paused && self.is_ours(seen));
+        let is_paused = |seen: &&Seen| seen.state == ContainerState::Paused && self.is_ours(seen);
+        let paused = seen.iter().filter(|_| !self.is_shared).filter(is_paused);
         let paused = paused.filter_map(|seen| {
             let address = *seen.address.as_ref().ok()?;
             Some(Member { identity: Arc::clone(&seen.id), name: Arc::clone(&seen.name), address })
@@ -289,7 +351,7 @@ impl Units {
         let ready = self.list.iter().filter(|unit| unit.life.stage() == Stage::Ready).count();
         let least =
             self.settings.scale.manual.unwrap_or(self.settings.scale.min).min(self.settings.scale.max);
-        ready >= least || !self.image.may_come() || self.is_broken
+        ready >= least || self.is_shared || !self.image.may_come() || self.is_broken
     }
 
     /// Every container of ours is to go, because the server ends.
@@ -301,25 +363,31 @@ impl Units {
             self.on(place, Event::Order(Order::Kill), engines, now);
         }
         self.sweep(engines, now);
-        self.works.retain(|work| !matches!(work, Work::Image { .. } | Work::Host | Work::Disk));
+        self.works.retain(|work| !matches!(work, Work::Image { .. } | Work::Host { .. } | Work::Disk));
     }
 
     fn is_ours(&self, seen: &Seen) -> bool {
         seen.labels.get(FLEET_LABEL).is_some_and(|fleet| *fleet == self.fleet.to_string())
     }
 
+    fn tell_collision(&mut self, seen: &Seen) {
+        self.journal.open(
+            "label_collision",
+            format!("{} carries the label of this fleet, and not the rest of ours: it is left alone", seen.name),
+            "remove the container, or its label io.millrace.fleet; or give this fleet another name in docker.name",
+        );
+    }
+
     /// A container of ours that runs without a unit: one from before this
     /// process began, as a rule.
-    fn adopt(&mut self, seen: &Seen, engines: &mut Engines, now: Monotonic) {
-        let read = marks(&seen.labels);
-        let Some((ports, spec)) = read.and_then(|marks| Some((marks.ports?, marks.spec))) else {
-            self.journal.open(
-                "label_collision",
-                format!("{} carries the label of this fleet, and not the rest of ours", seen.name),
-                "remove the container, or its label io.millrace.fleet; or give this fleet another name in docker.name",
-            );
-            return;
-        };
+    fn adopt(
+        &mut self,
+        seen: &Seen,
+        ports: EnginePorts,
+        spec: Option<SpecHash>,
+        engines: &mut Engines,
+        now: Monotonic,
+    ) {
         let look = unit::look(seen.state, seen.address.is_ok());
         let life = Life::adopt(self.limits(), look, now);
         let unit = Unit {
@@ -343,7 +411,8 @@ impl Units {
             in_haste: false,
             restarts: 0,
             taken: 0,
-            capacity: 0,
+            capacity: self.autoscaler.policy().capacity,
+            is_tried: false,
         };
         self.ports.reserve(unit.all_ports());
         let is_paused = look == Look::Paused;
@@ -382,11 +451,13 @@ impl Units {
         let mut one_mends = self.list.iter().any(|unit| {
             unit.life.mends() > 0 && matches!(unit.life.stage(), Stage::Mending | Stage::Booting)
         });
+        let usual = self.autoscaler.policy().capacity;
         for place in 0..self.list.len() {
             let engine = self.list[place].container.as_ref().and_then(|c| by_identity.get(c)).copied();
             let may_mend = self.answers && !(is_storm && one_mends);
             let before = self.list[place].life.stage();
-            let sense = self.list[place].sense(engine.and_then(|at| engines.all().get(at)), may_mend, now);
+            let engine = engine.and_then(|at| engines.all().get(at));
+            let sense = self.list[place].sense(engine, usual, may_mend, now);
             self.apply(place, Event::Tick, sense, engines, now);
             let began = matches!(before, Stage::Ailing(_))
                 && !matches!(self.list[place].life.stage(), Stage::Ailing(_) | Stage::Ready);
@@ -400,8 +471,11 @@ impl Units {
         });
         self.recycle(engines, now);
         self.roll(engines, now);
+        let taken = engines.all().iter().map(|engine| engine.slots.taken()).fold(0, u32::saturating_add);
+        let waiting = self.demand.look(waiting, taken, now);
         self.scale(waiting, hour, engines, now);
         self.begin_paced(now);
+        self.tell_pull(now);
         self.sweep(engines, now);
         self.ask_disk(now);
         engines.set_growing(self.is_growing(), now);
@@ -409,9 +483,10 @@ impl Units {
 
     /// An event that needs no fresh look at the engine.
     fn on(&mut self, place: usize, event: Event, engines: &mut Engines, now: Monotonic) {
+        let usual = self.autoscaler.policy().capacity;
         let unit = &mut self.list[place];
         let engine = unit.container.as_deref().and_then(|container| engines.by_identity(container));
-        let sense = unit.sense(engine, self.answers, now);
+        let sense = unit.sense(engine, usual, self.answers, now);
         self.apply(place, event, sense, engines, now);
     }
 
@@ -450,6 +525,7 @@ impl Units {
             stays
         });
         if gone {
+            self.no_port_until = self.no_port_until.map(|_| now);
             let list = &self.list;
             self.pressed.retain(|id, _| list.iter().any(|unit| unit.id == *id));
             self.paced.retain(|(id, _)| list.iter().any(|unit| unit.id == *id));
@@ -471,11 +547,13 @@ impl Units {
     }
 
     fn ask_host(&mut self, now: Monotonic) {
-        let is_due =
-            self.host_asked.is_none_or(|asked| self.host.is_none() && now.since(asked) >= HOST_RETRY);
-        if self.answers && is_due {
+        let lacks = self.host.is_none() || self.lease.is_none();
+        let is_due = self.host_asked.is_none_or(|asked| lacks && now.since(asked) >= HOST_RETRY);
+        if self.answers && is_due && !self.host_is_asked {
             self.host_asked = Some(now);
-            self.works.push_back(Work::Host);
+            self.host_is_asked = true;
+            let (fleet, lease) = (self.fleet.clone(), self.lease.clone());
+            self.works.push_back(Work::Host { fleet, lease });
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) enum Unmade {
     },
     /// Docker does not answer.
     DockerLost,
+    /// Another server runs this fleet.
+    Shared,
     /// The image is not there, or not yet.
     ImageMissing,
     /// The template in force cannot be used.
@@ -124,6 +126,9 @@ impl Units {
     fn make_one(&mut self, now: Monotonic) -> Result<Arc<str>, Unmade> {
         if !self.answers || !self.is_known {
             return Err(Unmade::DockerLost);
+        }
+        if self.is_shared {
+            return Err(Unmade::Shared);
         }
         let limit = self.most();
         if self.list.len() >= limit {

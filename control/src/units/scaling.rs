@@ -1,12 +1,12 @@
 //! How many units there are: what the policy is told, and what is done of what
 //! it says. And which of them are replaced, one at a time.
 
-use millrace_boundary::Monotonic;
+use millrace_boundary::{EngineState, Monotonic};
 
 use super::{DockerFleet, Pull, Rolling, Units, Work, ports::NoPort};
 use crate::{
-    autoscale::{BreakerPolicy, BreakerState, Observation, Policy, UnitState, UnitView},
-    engines::Engines,
+    autoscale::{BreakerPolicy, BreakerState, Observation, Policy, UnitView},
+    engines::{Engine, Engines},
     fleet::docker::PullPolicy,
     journal::Entry,
     statistics::Usage,
@@ -15,6 +15,9 @@ use crate::{
 
 /// A unit over a limit for so long is replaced: a peak is none.
 const PRESSED_FOR: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Before a port is looked for again where there was none.
+const PORTS_RETRY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What the policy said last, for people.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -59,7 +62,7 @@ impl Units {
 
     /// Whether a stream without a slot may hope for one.
     pub(super) fn is_growing(&self) -> bool {
-        if self.settings.scale.max == 0 {
+        if self.settings.scale.max == 0 || self.is_shared {
             return false;
         }
         // Nobody knows yet what is there.
@@ -67,7 +70,9 @@ impl Units {
             return true;
         }
         let limit = self.settings.scale.manual.unwrap_or(usize::MAX).min(self.settings.scale.max);
-        self.list.iter().any(super::Unit::is_coming)
+        // What waits for the breaker does not come soon.
+        let waits = |unit: &super::Unit| self.is_broken && self.paced.iter().any(|(id, _)| *id == unit.id);
+        self.list.iter().any(|unit| unit.is_coming() && !waits(unit))
             || (self.list.len() < limit
                 && self.answers
                 && self.image.may_come()
@@ -76,21 +81,40 @@ impl Units {
                 && !self.is_broken)
     }
 
+    /// The maximum that the policy knows, which may be below the operator's.
+    fn set_max(&mut self, max: usize) {
+        let capacity = self.autoscaler.policy().capacity;
+        let whole = policy(&self.settings, Some(capacity));
+        self.autoscaler.set_policy(Policy { max: max.min(whole.max), ..whole });
+    }
+
+    /// A port may have become free.
+    fn try_ports_again(&mut self, now: Monotonic) {
+        if self.no_port_until.is_some_and(|until| until <= now) {
+            self.no_port_until = None;
+            self.set_max(usize::MAX);
+        }
+    }
+
     /// Asks the policy, and does what it says.
     pub(super) fn scale(&mut self, waiting: u32, hour: Option<u32>, engines: &mut Engines, now: Monotonic) {
         if self.settings.scale.max == 0 && self.list.is_empty() {
             return;
         }
+        if self.lease.is_none() {
+            return;
+        }
+        self.try_ports_again(now);
         let views: Vec<UnitView> = self.list.iter().map(super::Unit::view).collect();
-        let found_free = engines
-            .table()
-            .free_slots()
-            .saturating_sub(views.iter().filter(|v| v.state == UnitState::Ready).map(free).sum());
+        let found = engines.all().iter().filter(|engine| {
+            engine.life.state() == EngineState::Ready && self.of_container(engine.identity()).is_none()
+        });
+        let found_free = found.map(Engine::free).fold(0, u32::saturating_add);
         let can_make = self.answers && self.is_known && self.spec.is_some() && self.image.is_there();
         let hour = hour.filter(|_| self.settings.scale.forecast);
         let observation = Observation { units: &views, found_free, waiting, hour, docker_answers: can_make };
         let plan = self.autoscaler.plan(&observation, now);
-        self.is_broken = self.autoscaler.breaker(now).state == BreakerState::Open;
+        self.tell_breaker(now);
         let held = plan.held.as_ref().map(ToString::to_string);
         let why = plan.why.to_string();
         let count = plan.create + plan.create_paused;
@@ -125,6 +149,27 @@ impl Units {
         self.want_image(now);
     }
 
+    /// Whether engines are given up for a while because they keep failing.
+    fn tell_breaker(&mut self, now: Monotonic) {
+        let look = self.autoscaler.breaker(now);
+        self.is_broken = look.state == BreakerState::Open;
+        if self.is_broken && !self.journal.is_open("engines_keep_failing") {
+            let pause = look.until.map_or(std::time::Duration::ZERO, |until| until.since(now));
+            self.journal.open(
+                "engines_keep_failing",
+                format!(
+                    "{} engines in a row could not be made or did not become ready: none is made for {} s",
+                    look.failures,
+                    pause.as_secs_f64().ceil()
+                ),
+                "see the events engine_boot_limit, engine_died and engine_deed_failed for why; mend the template or \
+                 the image, or raise fleet.boot_limit",
+            );
+        } else if look.state == BreakerState::Closed {
+            self.journal.close("engines_keep_failing", "an engine that was made has become ready");
+        }
+    }
+
     /// No port is left for an engine that was to be made.
     pub(super) fn no_port(&mut self, error: &NoPort, now: Monotonic) {
         self.journal.open(
@@ -132,8 +177,28 @@ impl Units {
             error.to_string(),
             "widen docker.ports, or end what listens there; engines of other servers count as well",
         );
-        // Counts as a failure, so that it is not tried four times a second.
-        self.autoscaler.created(false, now);
+        // As many as there are have to do for a while. It is no failure to make
+        // one: that would keep those that have ports from being made anew.
+        self.no_port_until = Some(now + PORTS_RETRY);
+        self.set_max(self.list.len());
+        if self.autoscaler.breaker(now).state == BreakerState::HalfOpen {
+            // Nothing will be heard of the trial.
+            self.autoscaler.created(false, now);
+        }
+    }
+
+    /// How far a pull is, for the log.
+    pub(super) fn tell_pull(&mut self, now: Monotonic) {
+        let Some(progress) = self.image.tidings(now) else { return };
+        let image = self.spec.as_ref().map_or("", |spec| &spec.image);
+        tracing::info!(
+            image,
+            bytes_done = progress.bytes_done,
+            bytes_total = progress.bytes_total,
+            layers_done = progress.layers_done,
+            layers_total = progress.layers_total,
+            "image is pulled"
+        );
     }
 
     /// The image is looked for before the first engine is made, and again
@@ -171,9 +236,18 @@ impl Units {
             let engine = self.engine_of(unit, engines);
             let sessions = engine.map_or(0, |engine| engine.sessions());
             let disk = unit.container.as_ref().and_then(|id| self.disk.get(id)).copied().unwrap_or(0);
-            let why = if !limits.max_age.is_zero() && now.since(unit.born) >= limits.max_age {
+            let age = now.since(unit.born);
+            // Streams that move count as sessions where they go: without an age,
+            // a few that move would be handed round for ever.
+            let is_worn = limits.max_sessions > 0
+                && sessions >= limits.max_sessions
+                && age >= self.settings.scale.min_life;
+            let is_old = !limits.max_age.is_zero() && age >= limits.max_age;
+            // Neither is pressing: it waits until the others have room.
+            let has_room = self.others_free(unit, engines) >= unit.taken;
+            let why = if is_old && has_room {
                 Leave::Age
-            } else if limits.max_sessions > 0 && sessions >= limits.max_sessions {
+            } else if is_worn && has_room {
                 Leave::Sessions
             } else if limits.max_disk > 0 && disk >= limits.max_disk {
                 Leave::Disk
@@ -227,8 +301,11 @@ impl Units {
     /// Whether some unit is being replaced although nothing is wrong with it.
     fn is_replacing(&self) -> bool {
         self.list.iter().any(|unit| {
-            unit.leaving.is_some_and(|why| why != Leave::Surplus)
-                && !matches!(unit.life.stage(), Stage::Ready | Stage::Ailing(_) | Stage::Quarantined(_))
+            let stage = unit.life.stage();
+            let leaves = unit.leaving.is_some_and(|why| why != Leave::Surplus)
+                && !matches!(stage, Stage::Ready | Stage::Ailing(_) | Stage::Quarantined(_));
+            // Its place is taken once the new one is ready.
+            leaves || (unit.on_trial && matches!(stage, Stage::Making | Stage::Booting | Stage::Mending))
         })
     }
 
@@ -239,15 +316,23 @@ impl Units {
         if self.rolling.running {
             let Rolling { total, done, .. } = self.rolling;
             self.rolling.done = done.max(total.saturating_sub(drifted));
-            let is_under_way = |unit: &super::Unit| unit.leaving == Some(Leave::Drifted) || unit.on_trial;
-            if drifted == 0 && !self.list.iter().any(is_under_way) {
+            if drifted == 0 && !self.is_replacing() {
                 self.rolling.running = false;
                 self.journal.write(Entry::info("fleet_replaced", format!("{total} engines are made anew")));
             }
         }
-        // The one before has yet to show that what it was made of works.
-        let is_tried = self.list.iter().any(|unit| unit.on_trial);
-        if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() || is_tried {
+        if drifted == 0 || !self.answers || !self.image.is_there() || self.is_replacing() {
+            return;
+        }
+        // What is in force may not work: then what was made before it is all there is.
+        let fails = |unit: &super::Unit| {
+            let is_down = matches!(
+                unit.life.stage(),
+                Stage::Booting | Stage::Mending | Stage::Burying(_) | Stage::Quarantined(_)
+            );
+            !unit.drifted && is_down
+        };
+        if self.list.iter().any(fails) {
             return;
         }
         // Those that serve nobody first: whatever is in quarantine is made anew anyway.
@@ -260,17 +345,18 @@ impl Units {
         let Some((id, taken)) = next.map(|unit| (unit.id, unit.taken)).min_by_key(|(_, taken)| *taken) else {
             return;
         };
-        let own_free = self.list.iter().find(|u| u.id == id).map_or(0, |u| match u.life.stage() {
-            Stage::Ready => u.capacity.saturating_sub(u.taken),
-            _ => 0,
-        });
-        let others_free = engines.table().free_slots().saturating_sub(own_free);
-        if others_free >= taken {
+        let has_room =
+            self.list.iter().find(|u| u.id == id).is_some_and(|u| self.others_free(u, engines) >= taken);
+        if has_room {
             self.order(id, Order::Remake(Leave::Drifted), engines, now);
         }
     }
-}
 
-fn free(view: &UnitView) -> u32 {
-    view.capacity.saturating_sub(view.taken)
+    /// Free slots of all engines but that of `unit`.
+    fn others_free(&self, unit: &super::Unit, engines: &Engines) -> u32 {
+        let others = engines.all().iter().filter(|engine| {
+            engine.life.state() == EngineState::Ready && Some(engine.identity()) != unit.container.as_ref()
+        });
+        others.map(Engine::free).fold(0, u32::saturating_add)
+    }
 }

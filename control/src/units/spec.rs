@@ -3,7 +3,7 @@
 use super::{CacheKind, Container};
 use crate::{
     fleet::docker::{Cache, EngineSpec, HostLook, Limits, Network, Publish},
-    template::{Architecture, Rendered, Templates, Wants},
+    template::{Architecture, Rendered, Template, Templates, Wants},
 };
 
 /// Why there is nothing to make engines from.
@@ -13,6 +13,14 @@ pub(super) struct Unusable {
     pub(super) remedy: String,
 }
 
+/// The template in force.
+pub(super) fn template<'a>(container: &Container, templates: &'a Templates) -> Option<&'a Template> {
+    match container.template.as_str() {
+        "" => Some(templates.active()),
+        name => templates.get(name),
+    }
+}
+
 /// What engines are made from on this host.
 pub(super) fn of(
     container: &Container,
@@ -20,16 +28,12 @@ pub(super) fn of(
     host: &HostLook,
 ) -> Result<(EngineSpec, Wants), Unusable> {
     let unusable = |message: String, remedy: &str| Unusable { message, remedy: remedy.to_owned() };
-    let template = if container.template.is_empty() {
-        templates.active()
-    } else {
-        templates.get(&container.template).ok_or_else(|| {
-            unusable(
-                format!("there is no template {:?}", container.template),
-                "name one of /api/v1/templates in docker.template, or leave it empty",
-            )
-        })?
-    };
+    let template = template(container, templates).ok_or_else(|| {
+        unusable(
+            format!("there is no template {:?}", container.template),
+            "name one of /api/v1/templates in docker.template, or leave it empty",
+        )
+    })?;
     // Without the version, as in arm/v7.
     let word = host.architecture.split('/').next().unwrap_or_default();
     let architecture = Architecture::from_docker(word).ok_or_else(|| {

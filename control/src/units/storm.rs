@@ -6,6 +6,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use millrace_boundary::Monotonic;
 
+use crate::autoscale::UnitId;
+
 /// Ills this close together belong together.
 const TOGETHER: Duration = Duration::from_secs(15);
 /// Fewer than this are chance.
@@ -14,22 +16,24 @@ const FEWEST: usize = 3;
 /// What is known of ills of late.
 #[derive(Debug, Default)]
 pub(crate) struct Storm {
-    /// When units fell ill, oldest first; each within [`TOGETHER`].
-    fell: VecDeque<Monotonic>,
+    /// Which units fell ill, and when each did so last, oldest first; all within
+    /// [`TOGETHER`].
+    fell: VecDeque<(UnitId, Monotonic)>,
 }
 
 impl Storm {
-    /// A unit has fallen ill, or died.
-    pub(crate) fn fell(&mut self, now: Monotonic) {
+    /// A unit has fallen ill, or died. One that does so again and again is one.
+    pub(crate) fn fell(&mut self, unit: UnitId, now: Monotonic) {
         self.forget(now);
+        self.fell.retain(|(other, _)| *other != unit);
         // As many as units there are, at most, matter.
         if self.fell.len() < 1_000 {
-            self.fell.push_back(now);
+            self.fell.push_back((unit, now));
         }
     }
 
     fn forget(&mut self, now: Monotonic) {
-        while self.fell.front().is_some_and(|at| now.since(*at) > TOGETHER) {
+        while self.fell.front().is_some_and(|(_, at)| now.since(*at) > TOGETHER) {
             self.fell.pop_front();
         }
     }
@@ -61,10 +65,21 @@ mod tests {
             ("three long ago", &[0, 1, 2], 0, 6, 18, false),
         ] {
             let mut storm = Storm::default();
-            for second in fell {
-                storm.fell(at(*second));
+            for (unit, second) in (0..).zip(fell) {
+                storm.fell(UnitId(unit), at(*second));
             }
             assert_eq!(storm.is_on(ill, all, at(now)), on, "{name}");
         }
+    }
+
+    #[test]
+    fn one_that_dies_again_and_again_is_no_storm() {
+        let at = |seconds: u64| Monotonic(Duration::from_secs(1_000 + seconds));
+        let mut storm = Storm::default();
+        (0..5).for_each(|second| storm.fell(UnitId(7), at(second)));
+        assert!(!storm.is_on(1, 3, at(4)));
+        storm.fell(UnitId(8), at(4));
+        storm.fell(UnitId(9), at(4));
+        assert!(storm.is_on(1, 3, at(4)));
     }
 }

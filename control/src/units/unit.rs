@@ -53,23 +53,39 @@ pub(crate) struct Unit {
     pub(crate) restarts: u32,
     /// Streams on it at the last look.
     pub(crate) taken: u32,
-    /// Its slots at the last look.
+    /// Its slots at the last look, those included that it gets when its first
+    /// stream has started.
     pub(crate) capacity: u32,
+    /// Whether it took one stream at a time then, for it has yet to show that it works.
+    pub(crate) is_tried: bool,
 }
 
 impl Unit {
-    /// What is known of it now.
-    pub(crate) fn sense(&mut self, engine: Option<&Engine>, may_mend: bool, now: Monotonic) -> Sense {
+    /// What is known of it now; an engine that is not there yet has as many slots
+    /// as is `usual`.
+    pub(crate) fn sense(
+        &mut self,
+        engine: Option<&Engine>,
+        usual: u32,
+        may_mend: bool,
+        now: Monotonic,
+    ) -> Sense {
         self.engine = engine.map(|engine| engine.id);
         self.taken = engine.map_or(0, |engine| engine.slots.taken());
-        self.capacity = engine.map_or(0, |engine| engine.slots.capacity());
+        // What it bears: one that is tried has a single slot for a moment, and is
+        // no reason to make another one.
+        self.capacity = engine.map_or(usual, Engine::bears);
+        self.is_tried = engine.is_some_and(Engine::is_tried);
         match self.taken {
             0 => self.idle_since = self.idle_since.or(Some(now)),
             _ => self.idle_since = None,
         }
+        // One that we have not started ran before it was first probed.
+        let was_found = !self.on_trial && self.restarts == 0;
         let started = self.life.started();
         let probed_good = engine.and_then(|engine| engine.life.last_probe()).is_some_and(|probe| {
-            probe.failure.is_none() && (probe.at > started || self.life.stage() != Stage::Booting)
+            let is_of_now = probe.at > started || was_found || self.life.stage() != Stage::Booting;
+            probe.failure.is_none() && is_of_now
         });
         let is_good = probed_good
             && engine.is_some_and(|engine| {
@@ -133,12 +149,24 @@ impl Unit {
         matches!(self.life.stage(), Stage::Ready | Stage::Ailing(_) | Stage::Emptying(..))
     }
 
-    /// Whether it may be said to get ready soon.
+    /// Whether it may be said to have a free slot soon.
     pub(crate) fn is_coming(&self) -> bool {
-        matches!(
-            self.life.stage(),
-            Stage::Making | Stage::Booting | Stage::Mending | Stage::Waking | Stage::Pausing | Stage::Paused
-        )
+        match self.life.stage() {
+            Stage::Making
+            | Stage::Booting
+            | Stage::Mending
+            | Stage::Waking
+            | Stage::Pausing
+            | Stage::Paused
+            | Stage::Emptying(_, Then::Restart | Then::Remake) => true,
+            Stage::Ready => self.is_tried && self.taken < self.capacity,
+            Stage::Ailing(_)
+            | Stage::Emptying(_, Then::Remove | Then::Hold)
+            | Stage::Burying(_)
+            | Stage::Quarantined(_)
+            | Stage::Leaving
+            | Stage::Gone => false,
+        }
     }
 }
 

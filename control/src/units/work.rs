@@ -7,12 +7,14 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     autoscale::UnitId,
     fleet::docker::{
-        ContainerId, Credentials, DockerError, EngineSpec, Hands, HostLook, ImageRef, Ports, Progress,
-        PullPolicy, credentials,
+        ContainerId, Credentials, DockerError, EngineSpec, FleetName, Hands, HostLook, ImageRef, Ports,
+        Progress, PullPolicy, credentials,
     },
     journal::Autopsy,
     unit::{Deed, Fault},
 };
+
+use super::Lease;
 
 /// Lines kept of a container that has ended.
 const TAIL_LINES: usize = 40;
@@ -43,8 +45,8 @@ pub(crate) enum Work {
         /// For a container to end by itself.
         grace: Duration,
     },
-    /// What kind of host it is.
-    Host,
+    /// What kind of host it is, and whether the fleet is ours to run.
+    Host { fleet: FleetName, lease: Option<Arc<Lease>> },
     /// The image is made sure of.
     Image {
         image: String,
@@ -72,7 +74,8 @@ pub(crate) enum Outcome {
         autopsy: Option<Autopsy>,
         took: Duration,
     },
-    Host(Result<HostLook, DockerError>),
+    /// Without a lease another server runs the fleet.
+    Host(Result<(HostLook, Option<Arc<Lease>>), DockerError>),
     Image {
         image: String,
         result: Result<(), DockerError>,
@@ -111,7 +114,11 @@ impl Work {
                     run_deed(&hands, deed, &mut container, recipe.as_ref(), grace, &mut autopsy).await;
                 Outcome::Unit { unit, deed, container, result, autopsy, took: begun.elapsed() }
             }
-            Self::Host => Outcome::Host(hands.host().await),
+            Self::Host { fleet, lease } => Outcome::Host(hands.host().await.map(|host| {
+                let held = lease.filter(|lease| lease.is_for(&host, &fleet));
+                let lease = held.or_else(|| Lease::take(&host, &fleet).map(Arc::new));
+                (host, lease)
+            })),
             Self::Image { image, policy, limit, auth_file, progress } => {
                 let result = fetch(&hands, &image, policy, limit, auth_file, &progress).await;
                 Outcome::Image { image, result }
@@ -139,7 +146,7 @@ impl Work {
                 autopsy: None,
                 took: Duration::ZERO,
             },
-            Self::Host => Outcome::Host(Err(silent())),
+            Self::Host { .. } => Outcome::Host(Err(silent())),
             Self::Image { image, .. } => Outcome::Image { image, result: Err(silent()) },
             Self::Stray { container, name } => {
                 Outcome::Stray { container, name, autopsy: None, result: Err(silent()) }

@@ -62,6 +62,15 @@ const OUTRUN: Duration = Duration::from_secs(3);
 /// to be silent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The cause of a failed start, for the engine's account: a content that has
+/// played is there, so that whoever cannot find it lacks the network for it.
+const fn judged(cause: Cause, has_played: bool) -> Cause {
+    match cause {
+        Cause::ContentUnavailable if has_played => Cause::StartFailed,
+        cause => cause,
+    }
+}
+
 /// One engine's session.
 pub(super) struct Source {
     pub(super) id: SourceId,
@@ -143,7 +152,7 @@ impl Source {
                     // Whose fault it was is for control to judge.
                     lease.report(match self.is_active(&session) {
                         true => EngineEvidence::Broke(failure.cause),
-                        false => EngineEvidence::StartFailed(failure.cause),
+                        false => EngineEvidence::StartFailed(judged(failure.cause, session.has_played())),
                     });
                 }
                 drop(lease);

@@ -141,7 +141,8 @@ pub(crate) const FLEET_MAX_AGE: Key<Duration> = Key {
 
 pub(crate) const FLEET_MAX_SESSIONS: Key<u32> = Key {
     path: "fleet.max_sessions",
-    about: "An engine that has played this many sessions is replaced. 0 means never.",
+    about: "An engine that has played this many sessions is replaced, fleet.min_life after its start\n\
+            at the earliest. 0 means never.",
     range: 0..=u32::MAX,
     default: || 0,
 };

@@ -35,7 +35,8 @@ pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// Debian's tools come first: the daemon wants those that came with it.
 ///
 /// Storage is in memory, which no other process sees and which is gone with
-/// the namespace; so is what containerd leaves in `/run`.
+/// the namespace; so is what containerd leaves in `/run`, and the key in
+/// `/etc/docker` that a daemon's id comes from: all of a host had one in common.
 const INIT: &str = r#"
 work=$1 cgroup=$2
 shift 2
@@ -51,6 +52,7 @@ if mount -t tmpfs -o size=4g,mode=711 tmpfs "$work/data"; then
     fi
 fi 2>>"$work/log"
 mount -t tmpfs tmpfs /run 2>>"$work/log"
+mkdir -p /etc/docker && mount -t tmpfs tmpfs /etc/docker 2>>"$work/log"
 echo "$storage"
 while read -r word; do
     case $word in
@@ -280,6 +282,7 @@ impl Dockerd {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
+        end::thaw(&self.cgroup);
         end::kill_and_wait(&mut self.init, self.first);
         end::remove_cgroups(&self.cgroup);
         // Dropped with the lock even if a test has panicked within it.

@@ -56,6 +56,19 @@ pub(super) fn kill_and_wait(unshare: &mut Child, first: u32) {
     }
 }
 
+/// Lets the frozen processes of these groups go on: else they could not end.
+pub(super) fn thaw(name: &str) {
+    let name = name.trim_start_matches('/');
+    let (first, unified) = (Path::new("/sys/fs/cgroup/freezer"), Path::new("/sys/fs/cgroup"));
+    for (root, file, word) in [(first, "freezer.state", "THAWED"), (unified, "cgroup.freeze", "0")] {
+        let groups = fs::read_dir(root.join(name)).into_iter().flatten().flatten();
+        for group in groups.filter(|entry| entry.path().is_dir()) {
+            // One that has ended has no such file.
+            fs::write(group.path().join(file), word).ok();
+        }
+    }
+}
+
 /// Removes what control groups there are of this name, in each hierarchy.
 pub(super) fn remove_cgroups(name: &str) {
     let name = name.trim_start_matches('/');

@@ -58,6 +58,8 @@ pub(crate) enum Cgroup {
 /// The host of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostLook {
+    /// The daemon's own, kept over its restarts; empty when it does not say.
+    pub(crate) id: String,
     /// As images call it, such as `amd64`, `arm64` or `arm/v7`.
     pub(crate) architecture: String,
     /// Its control groups.
@@ -79,6 +81,7 @@ impl HostLook {
         let is_v2 = info.cgroup_version.is_some_and(|version| version.to_string() == "2");
         let text = |text: Option<String>| brief(&text.unwrap_or_default());
         Self {
+            id: text(info.id),
             architecture: architecture(&text(info.architecture)).to_owned(),
             cgroup: if is_v2 { Cgroup::V2 } else { Cgroup::V1 },
             live_restore: info.live_restore_enabled.unwrap_or_default(),

@@ -66,7 +66,8 @@ impl ImageRef {
     }
 
     /// Registry and path as given, without tag and digest.
-    pub(crate) fn name(&self) -> &str {
+    #[cfg(test)]
+    fn name(&self) -> &str {
         self.part(0, self.name_end)
     }
 

@@ -31,6 +31,9 @@ use crate::fleet::Member;
 const RELIST: Duration = Duration::from_secs(10);
 /// From an event to the look that it asks for.
 const AFTER_EVENT: Duration = Duration::from_millis(100);
+/// From a deed of our own to the look that shows it, whether or not an event
+/// tells of it: what is listed sooner may show what was before.
+const AFTER_DEED: Duration = Duration::from_millis(250);
 /// Docker tells of a death before its list has forgotten the dead, and of an
 /// event stream not at all when it begins: so it is looked at once more.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -58,8 +61,8 @@ pub(crate) struct Informer {
     roster: watch::Receiver<Option<Roster>>,
     client: Client,
     hints: Arc<Mutex<Hints>>,
-    /// Somebody knows of a change before its event is here.
-    nudge: Arc<Notify>,
+    acted: Arc<Notify>,
+    started: Arc<Notify>,
     /// Held for the task in it.
     _follower: JoinSet<()>,
 }
@@ -70,25 +73,20 @@ impl Informer {
         let (roster, heard) = watch::channel(None);
         let (link, client) = watch::channel(Link::Lost { since: Monotonic::now(), why: None });
         let hints = Arc::<Mutex<Hints>>::default();
-        let nudge = Arc::<Notify>::default();
+        let (acted, started) = (Arc::<Notify>::default(), Arc::<Notify>::default());
         let mut follower = JoinSet::new();
         let teller = Teller {
             uri: uri.to_string(),
             roster,
             link,
             hints: Arc::clone(&hints),
+            acted: Arc::clone(&acted),
+            started: Arc::clone(&started),
             complained_of: HashSet::new(),
             is_lost: false,
         };
-        follower.spawn(follow(uri, teller, Arc::clone(&nudge)));
-        Self { roster: heard, client: Client(client), hints, nudge, _follower: follower }
-    }
-
-    /// Looks without delay: something was done to a container, and the caller
-    /// waits for that to show. What becomes of several calls before the look is
-    /// one look.
-    pub(crate) fn look_now(&self) {
-        self.nudge.notify_one();
+        follower.spawn(follow(uri, teller));
+        Self { roster: heard, client: Client(client), hints, acted, started, _follower: follower }
     }
 
     /// The engines that were there at the last successful look.
@@ -136,6 +134,23 @@ impl Informer {
             Link::Lost { since, .. } => Some(since),
             Link::Up(_) => None,
         }
+    }
+
+    /// Something was done to a container: it is looked at what came of it.
+    pub(crate) fn has_acted(&self) {
+        self.acted.notify_one();
+    }
+
+    /// A container was made to run, and a stream may wait for what is in it: that
+    /// is looked at without delay, and then as after any other deed. Told often
+    /// before the look, it looks once.
+    pub(crate) fn has_started(&self) {
+        self.started.notify_one();
+    }
+
+    /// [`Self::has_acted`] for whoever wants a look now; told often, it looks once.
+    pub(crate) fn nudge(&self) -> Arc<Notify> {
+        Arc::clone(&self.acted)
     }
 
     /// The daemon for whoever has something to ask of it or to tell it.
@@ -194,11 +209,11 @@ impl Client {
 
 /// Asks and asks again. A daemon that does not answer takes nothing away:
 /// engines go on without it.
-async fn follow(uri: DockerUri, mut teller: Teller, nudge: Arc<Notify>) {
+async fn follow(uri: DockerUri, mut teller: Teller) {
     let mut pause = RETRY_FIRST;
     loop {
         let begun = Instant::now();
-        let Err(error) = watch_daemon(&uri, &mut teller, &nudge).await;
+        let Err(error) = watch_daemon(&uri, &mut teller).await;
         teller.lost(&error);
         // Events that end at once, again and again, are no reason to hurry.
         if begun.elapsed() > RETRY_LONGEST {
@@ -210,14 +225,11 @@ async fn follow(uri: DockerUri, mut teller: Teller, nudge: Arc<Notify>) {
 }
 
 /// One connection's life: a look, and another after each event and pause.
-async fn watch_daemon(
-    uri: &DockerUri,
-    teller: &mut Teller,
-    nudge: &Notify,
-) -> Result<std::convert::Infallible, DockerError> {
+async fn watch_daemon(uri: &DockerUri, teller: &mut Teller) -> Result<std::convert::Infallible, DockerError> {
     let daemon = Daemon::connect(uri).await?;
     let mut events = pin!(daemon.events());
     let mut known = Known::default();
+    let (acted, started) = (Arc::clone(&teller.acted), Arc::clone(&teller.started));
     let (mut look_at, mut earliest) = (Instant::now(), Instant::now());
     let mut settled_at = Some(look_at + SETTLED);
     loop {
@@ -231,8 +243,16 @@ async fn watch_daemon(
                     settled_at = Some(now + SETTLED);
                 }
             }
-            // As rare as what is done to containers, so no pause is kept.
-            () = nudge.notified() => look_at = Instant::now(),
+            () = acted.notified() => {
+                let now = Instant::now();
+                look_at = look_at.min((now + AFTER_DEED).max(earliest));
+                settled_at = Some(now + SETTLED);
+            }
+            // As rare as what is made to run, so no pause is kept before it.
+            () = started.notified() => {
+                look_at = Instant::now();
+                settled_at = Some(look_at + AFTER_DEED);
+            }
             () = sleep_until(look_at) => {
                 let begun = Monotonic::now();
                 let listing = daemon.engines().await?;
@@ -254,6 +274,8 @@ struct Teller {
     roster: watch::Sender<Option<Roster>>,
     link: watch::Sender<Link>,
     hints: Arc<Mutex<Hints>>,
+    acted: Arc<Notify>,
+    started: Arc<Notify>,
     /// Containers whose fault is in the log already; those that are gone are
     /// forgotten.
     complained_of: HashSet<Arc<str>>,

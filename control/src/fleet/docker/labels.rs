@@ -114,15 +114,6 @@ pub(crate) fn marks(labels: &std::collections::BTreeMap<String, String>) -> Opti
     read(&labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
-/// Reads the predecessor's mark of ownership, `key=value`, for
-/// [`super::spec::EngineSpec::extra_labels`]. Leave the setting empty while a
-/// predecessor runs on the same daemon: it removes what carries the mark.
-pub(crate) fn owner(setting: &str) -> Option<(String, String)> {
-    let (key, value) = setting.split_once('=')?;
-    let is_sound = |text: &str| !text.is_empty() && !text.contains(char::is_control) && text.trim() == text;
-    (is_sound(key) && is_sound(value) && !key.starts_with(OURS)).then(|| (key.to_owned(), value.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,24 +197,6 @@ mod tests {
             let marks = read(&found);
             assert_eq!(marks.is_some(), in_fleet, "{name}");
             assert!(marks.is_none_or(|marks| marks.spec.is_none() && marks.ports.is_none()), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_mark_of_ownership_is_a_key_and_a_value() {
-        for (setting, expected) in [
-            ("ondemand.app=myservice", Some(("ondemand.app", "myservice"))),
-            ("a=b=c", Some(("a", "b=c"))),
-            ("", None),
-            ("a", None),
-            ("=b", None),
-            ("a=", None),
-            ("a =b", None),
-            ("a=b\n", None),
-            ("io.millrace.fleet=other", None),
-        ] {
-            let read = owner(setting);
-            assert_eq!(read.as_ref().map(|(k, v)| (&**k, &**v)), expected, "{setting:?}");
         }
     }
 }

@@ -1,14 +1,20 @@
 //! One look at a daemon, for people.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
-use super::{DockerError, DockerUri, container::ContainerState, daemon::Daemon, daemon::word};
+use super::{
+    DockerError, DockerUri,
+    container::{ContainerState, Seen},
+    daemon::{Daemon, word},
+};
 
 /// What one look at a daemon shows.
 #[derive(Clone, Debug)]
 pub struct DockerLook {
     /// Its version, such as `28.2.2`.
     pub version: String,
+    /// Of its interface, as spoken with it: `(1, 41)` is that of Docker 20.10.
+    pub api: (usize, usize),
     /// Of its host, such as `x86_64`; unknown when it does not say.
     pub architecture: Option<String>,
     /// Of its host's control groups, `1` or `2`; unknown when it does not say.
@@ -43,16 +49,34 @@ pub struct UnusableContainer {
 /// # Errors
 /// When it cannot be reached or does not answer as Docker does in time.
 pub fn look_at_docker(uri: &DockerUri, limit: Duration) -> Result<DockerLook, DockerError> {
+    look_within(limit, async { Ok(look(uri, limit / 2).await?.docker) })
+}
+
+/// A look that has until then.
+pub(crate) fn look_within<T>(
+    limit: Duration,
+    look: impl Future<Output = Result<T, DockerError>>,
+) -> Result<T, DockerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| DockerError::Failed(error.to_string()))?;
-    let look = runtime.block_on(async { tokio::time::timeout(limit, look(uri, limit / 2)).await });
+    let look = runtime.block_on(async { tokio::time::timeout(limit, look).await });
     // Without waiting for a name server.
     runtime.shutdown_background();
     look.unwrap_or(Err(DockerError::Silent(limit)))
 }
 
+/// What one look shows, with what it was made by.
+pub(crate) struct Closely {
+    /// For people.
+    pub(crate) docker: DockerLook,
+    /// The daemon.
+    pub(crate) daemon: Daemon,
+    /// All containers with the engines' label.
+    pub(crate) seen: Vec<Seen>,
+}
+
 /// `patience` is for what can be done without.
-async fn look(uri: &DockerUri, patience: Duration) -> Result<DockerLook, DockerError> {
+pub(crate) async fn look(uri: &DockerUri, patience: Duration) -> Result<Closely, DockerError> {
     let daemon = Daemon::connect(uri).await?;
     let (version, listing, host, tells_events) = tokio::join!(
         daemon.version(),
@@ -68,8 +92,10 @@ async fn look(uri: &DockerUri, patience: Duration) -> Result<DockerLook, DockerE
     });
     let count =
         |is_one: fn(ContainerState) -> bool| found.seen.iter().filter(|one| is_one(one.state)).count();
-    Ok(DockerLook {
+    let api = daemon.docker().client_version();
+    let docker = DockerLook {
         version,
+        api: (api.major_version, api.minor_version),
         architecture: host.architecture.map(word),
         cgroup_version: host
             .cgroup_version
@@ -81,5 +107,6 @@ async fn look(uri: &DockerUri, patience: Duration) -> Result<DockerLook, DockerE
         paused: count(|state| state == ContainerState::Paused),
         stopped: count(|state| !matches!(state, ContainerState::Running | ContainerState::Paused)),
         unusable: unusable.collect(),
-    })
+    };
+    Ok(Closely { docker, daemon, seen: found.seen })
 }

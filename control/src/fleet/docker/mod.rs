@@ -31,8 +31,10 @@ pub(crate) mod fake;
 mod tests;
 
 pub(crate) use informer::Informer;
+#[cfg(test)]
+pub(crate) use logs::Output;
 pub(crate) use {
-    container::{ContainerState, Seen, Unusable},
+    container::{ContainerState, Seen},
     daemon::Daemon,
     events::{Fate, Hint},
     informer::Client,
@@ -62,7 +64,13 @@ pub(crate) use {
     known::ContainerId,
     labels::{FLEET_LABEL, FleetName, marks},
     logs::LogLine,
+    look::{Closely, look, look_within},
     ports::Ports,
     pull::Progress,
     spec::{Cache, EngineSpec, Limits, Network, Publish, SpecHash},
+};
+#[cfg(test)]
+pub(crate) use {
+    autopsy::Cgroup,
+    labels::{PORTS_LABEL, SPEC_LABEL},
 };

@@ -11,7 +11,8 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    ContainerState, DockerError, DockerUri, Fate, Informer, Unusable,
+    ContainerState, DockerError, DockerUri, Fate, Informer,
+    container::Unusable,
     fake::{Fake, SocketPath, head_of},
     look_at_docker,
 };
@@ -74,7 +75,7 @@ async fn whoever_knows_of_a_change_has_it_looked_at_without_an_event_or_a_pause(
     let looks = || fake.requests().iter().filter(|r| r.contains("/containers/json")).count();
     let before = looks();
     fake.has(&["a", "b"]);
-    (0..100).for_each(|_| informer.look_now());
+    (0..100).for_each(|_| informer.has_started());
     let took = becomes(&mut informer, &["a", "b"]).await;
     // The next look but for this one is due half a second after the first.
     assert!(took < Duration::from_millis(400), "{took:?}");
