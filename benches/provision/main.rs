@@ -32,6 +32,7 @@ use crate::{
     support::options::{Size, exit_part},
 };
 
+#[allow(clippy::unwrap_used, reason = "it is made for tests, which may panic")]
 #[path = "../../tests/support/mod.rs"]
 mod rig;
 #[path = "../support/mod.rs"]

@@ -6,6 +6,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use millrace_boundary::EngineEvidence;
+
 use super::*;
 use crate::{
     fleet::docker::{DockerError, PORTS_LABEL, SPEC_LABEL},
@@ -460,11 +462,6 @@ fn a_stream_may_hope_for_a_slot_only_while_one_can_come() {
         ("as many as there may be", false, |world| {
             world.units.rescale(Rescale { max: Some(2), ..Rescale::default() }).unwrap();
             world.run(5);
-            // A start has worked on each, so that no more slots come of them.
-            for id in world.engines.all().iter().map(|engine| engine.id).collect::<Vec<_>>() {
-                world.engines.used(id, EngineEvidence::Started(Duration::from_secs(1)), world.now);
-            }
-            world.run(1);
         }),
         ("none is to be made", false, |world| {
             world.units.rescale(Rescale { min: Some(0), max: Some(0), ..Rescale::default() }).unwrap()
@@ -494,6 +491,14 @@ fn a_stream_may_hope_for_a_slot_only_while_one_can_come() {
     ] {
         let mut world = World::new(|_| {});
         change(&mut world);
+        // A start has worked on each, so that no more slots come of them.
+        for id in world.engines.all().iter().map(|engine| engine.id).collect::<Vec<_>>() {
+            world.engines.used(id, EngineEvidence::Started(Duration::from_secs(1)), world.now);
+        }
+        world.engines.tick(world.now);
+        for place in 0..world.units.list.len() {
+            world.units.on(place, Event::Order(Order::Wake), &mut world.engines, world.now);
+        }
         assert_eq!(world.units.is_growing(), growing, "{name}: {:?}", world.stages());
     }
 }
