@@ -63,6 +63,7 @@ fn engines_of_an_old_template_are_replaced_one_at_a_time_without_a_break() {
     let mut before = fleet.serve(None, &["--keep-engines"]);
     wait_ready(&before, 3);
     let old: BTreeSet<_> = fleet.ours().into_iter().map(|c| c.id).collect();
+    let old_names: Vec<_> = fleet.ours().into_iter().map(|c| c.name).collect();
     let old_spec = fleet.ours()[0].labels["io.millrace.spec"].clone();
     before.terminate();
     assert_eq!(fleet.ours().into_iter().map(|c| c.id).collect::<BTreeSet<_>>(), old, "they are kept");
@@ -110,6 +111,16 @@ fn engines_of_an_old_template_are_replaced_one_at_a_time_without_a_break() {
     assert!(specs.len() == 1 && !specs.contains(&old_spec), "{specs:?} after {old_spec}");
     assert_eq!(proxy.count("POST /containers/create"), 3, "one for each");
     assert_eq!(proxy.count("DELETE /containers/{id}"), 3);
+    // The next one goes only when the new one is ready.
+    let mut coming = None;
+    for line in server.log().lines() {
+        let is_old = old_names.iter().any(|name| line.contains(&format!("engine=\"{name}\"")));
+        if line.contains("event=\"engine_drains\"") {
+            assert_eq!(coming.replace(line.to_owned()), None, "and yet: {line}");
+        } else if line.contains("event=\"engine_ready\"") && !is_old {
+            coming = None;
+        }
+    }
     let history = fleet.history(since);
     assert_one_at_a_time(&history);
     let starts = history.iter().filter(|m| m.what == "start").count();
