@@ -202,11 +202,12 @@ impl Life {
             Event::Probed(_) | Event::Used(_) if self.state == State::Paused => (self.state, None),
             Event::Probed(Ok(answer)) => self.probe_good(answer, now),
             Event::Probed(Err(failure)) => {
-                if matches!(self.state, State::Ready | State::Trial) {
+                let judged = self.probe_failed(failure, now);
+                if matches!(judged.0, State::Ready | State::Trial) {
                     // One may be a lost packet: the next one tells, and soon.
                     effects.push(Effect::ProbeSoon);
                 }
-                self.probe_failed(failure, now)
+                judged
             }
             Event::Used(EngineEvidence::Started(first_byte)) => self.start_worked(first_byte),
             Event::Used(EngineEvidence::StartFailed(cause)) => match Blame::of(cause) {

@@ -204,9 +204,9 @@ fn an_ill_that_passes_is_no_mend_and_a_storm_mends_nobody() {
         &mut life,
         &[
             (2_000, Event::Tick, HANGS),
-            (6_900, Event::Tick, PLAYS),
+            (4_900, Event::Tick, PLAYS),
             (8_000, Event::Tick, HANGS),
-            (12_900, Event::Tick, HANGS),
+            (10_900, Event::Tick, HANGS),
         ],
     );
     assert_eq!(deeds(&told), []);
