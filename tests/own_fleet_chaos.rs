@@ -90,7 +90,7 @@ fn strike(fleet: &OwnFleet, server: &Server, random: &mut Random, count: u64) ->
         return false;
     }
     let victim = &places[random.below(places.len())];
-    if count % 2 == 0 {
+    if count.is_multiple_of(2) {
         fleet.docker.try_docker(&["kill", &victim.name]).status.success()
     } else {
         fleet.try_control(victim, "/scenario", &json!({"scenario": "hang-accept"}))

@@ -207,18 +207,17 @@ impl Life {
             Event::Probed(_) | Event::Used(_) if self.state == State::Paused => (self.state, None),
             Event::Probed(Ok(answer)) => self.probe_good(answer, now),
             Event::Probed(Err(failure)) => {
-                match self.state {
+                let judged = self.probe_failed(failure, now);
+                match judged.0 {
                     State::Booting => {
                         let pause = (now.since(self.since) / BOOT_PART).max(BOOT_PAUSE);
                         effects.push(Effect::ProbeIn(pause));
                     }
                     // One may be a lost packet: the next one tells, and soon.
-                    State::Ready | State::Trial if self.probe_failures == 0 => {
-                        effects.push(Effect::ProbeSoon);
-                    }
-                    State::Ready | State::Trial | State::Degraded(_) | State::Draining | State::Paused => {}
+                    State::Ready | State::Trial => effects.push(Effect::ProbeSoon),
+                    State::Degraded(_) | State::Draining | State::Paused => {}
                 }
-                self.probe_failed(failure, now)
+                judged
             }
             Event::Used(EngineEvidence::Started(first_byte)) => self.start_worked(first_byte),
             Event::Used(EngineEvidence::StartFailed(cause)) => match Blame::of(cause) {
