@@ -94,7 +94,7 @@ impl Image {
     /// How far a pull is.
     pub(crate) fn progress(&self) -> Option<Progress> {
         match &self.state {
-            State::Coming(progress) => Some(progress.borrow().clone()),
+            State::Coming(progress) => Some(*progress.borrow()),
             State::Unknown | State::There | State::Missing { .. } => None,
         }
     }
