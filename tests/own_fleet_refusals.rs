@@ -211,7 +211,7 @@ fn what_cannot_be_made_is_told_with_its_remedy_and_seldom_tried() {
             name: "a template that is unknown",
             config: config(&format!("template = \"nothing\"\n{}", on_host()), ""),
             codes: &["template_unusable"],
-            says: &["there is no template \\\"nothing\\\"", "name one of /api/v1/templates"],
+            says: &["there is no template \"nothing\"", "name one of /api/v1/templates"],
             tries: no_creates,
             check: Some(("fail", "there is no template \"nothing\"")),
         },

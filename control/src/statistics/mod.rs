@@ -32,9 +32,10 @@ pub(crate) use {reading::Usage, totals::Sums};
 
 /// For one container's answer. Docker needs some milliseconds for it.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Containers that are asked about at once: Docker reads each one's figures
-/// from the kernel, and has other things to do.
-const MAX_ASKS: usize = 8;
+/// Containers that are asked about at once. Docker 20.10 answers all of them
+/// with the next tick of its clock of a second, so that fewer would make the
+/// rounds of many engines last for as many seconds.
+const MAX_ASKS: usize = 32;
 /// Engines that are asked about; the rest have no figures.
 const MAX_ENGINES: usize = 1_000;
 /// After so many answers in a row that did not come, the last one is of no use.

@@ -67,12 +67,12 @@ async fn round(statistics: &mut Statistics) -> Duration {
 }
 
 #[tokio::test]
-async fn twenty_are_asked_eight_at_once_and_one_that_hangs_costs_only_its_own_figures() {
+async fn forty_are_asked_thirty_two_at_once_and_one_that_hangs_costs_only_its_own_figures() {
     let fake = Fake::start();
     let mut statistics = Statistics::new(Monotonic::now());
     statistics.ask(Some(client_of(&fake).await));
-    statistics.set_engines((0..20).map(engine), Monotonic::now());
-    for number in 0..20 {
+    statistics.set_engines((0..40).map(engine), Monotonic::now());
+    for number in 0..40 {
         says(&fake, &id(number), Answer::Says(counting(100, 0), Duration::from_millis(50)));
     }
     says(&fake, "e3", Answer::Hangs);
@@ -80,19 +80,19 @@ async fn twenty_are_asked_eight_at_once_and_one_that_hangs_costs_only_its_own_fi
     says(&fake, "e7", Answer::Says(json!(["nonsense"]), Duration::ZERO));
     fake.requests();
     let took = round(&mut statistics).await;
-    let mut all: Vec<_> = (0..20).map(|number| id(number).to_string()).collect();
+    let mut all: Vec<_> = (0..40).map(|number| id(number).to_string()).collect();
     all.sort();
     assert_eq!(asked(&fake), all, "each once");
     assert_eq!(fake.said.lock().unwrap().most_asked, MAX_ASKS);
     assert!((ANSWER..ANSWER + Duration::from_secs(1)).contains(&took), "{took:?}");
-    for number in 0..20 {
+    for number in 0..40 {
         let expected = (![3, 5, 7].contains(&number)).then_some(Some(100));
         let found = statistics.of(&id(number)).map(|usage| usage.counters.network_rx_bytes);
         assert_eq!(found, expected, "{number}");
     }
     let total = statistics.total();
-    assert_eq!((total.engines, total.measured, total.sums.network_rx_bytes), (20, 17, 1_700));
-    assert_eq!((total.memory_bytes, total.pids), (17 * 40_000_000, 17 * 4));
+    assert_eq!((total.engines, total.measured, total.sums.network_rx_bytes), (40, 37, 3_700));
+    assert_eq!((total.memory_bytes, total.pids), (37 * 40_000_000, 37 * 4));
     assert_eq!(statistics.interval(), Duration::from_secs(2));
 }
 
@@ -160,8 +160,8 @@ async fn without_engines_nothing_is_asked_and_with_more_than_are_kept_the_rest_i
     assert_eq!(statistics.total().engines, MAX_ENGINES);
 
     // Whoever leaves during a round is not asked about any more.
-    statistics.set_engines((0..20).map(engine), Monotonic::now());
-    for number in 0..20 {
+    statistics.set_engines((0..40).map(engine), Monotonic::now());
+    for number in 0..40 {
         says(&fake, &id(number), Answer::Says(counting(1, 0), Duration::from_millis(300)));
     }
     statistics.rounds = Rounds::new(Monotonic::now());
