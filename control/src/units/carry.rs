@@ -289,7 +289,9 @@ impl Units {
         // Asked again when Docker did not answer.
         let is_unasked =
             autopsy.is_none() && matches!(&result, Err(error) if fault_of(error) == Fault::Daemon);
-        if unit.has_died && !is_unasked {
+        // One whose probes failed first may turn out to have ended.
+        let has_ended = autopsy.as_ref().is_some_and(|autopsy| autopsy.exit_code.is_some());
+        if (unit.has_died && !is_unasked) || has_ended {
             unit.has_died = false;
             let heard = self.fates.take(unit.died_as.take().as_deref());
             let entry = Entry::warning("engine_died", tidings::how_it_ended(autopsy.as_ref(), heard));
