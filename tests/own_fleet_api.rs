@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use support::{
     Server,
     crowd::{Crowd, assert_unbroken},
-    own_fleet::{self, OwnFleet, json_at, wait_ready},
-    server::{Answer, parse_answer},
+    own_fleet::{self, OwnFleet, ask, json_at, wait_ready},
+    server::parse_answer,
     stage::{path, signed},
     wait_until,
 };
@@ -22,17 +22,6 @@ mod support;
 
 const RATE: u32 = 1_000_000;
 const SOON: Duration = Duration::from_secs(30);
-
-/// A request with a body and further headers.
-fn ask(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-    let mut socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(SOON)).unwrap();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}");
-    write!(socket, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-    let mut bytes = Vec::new();
-    socket.read_to_end(&mut bytes).unwrap();
-    parse_answer(&bytes).unwrap_or_else(|| panic!("{method} {path}: {}", String::from_utf8_lossy(&bytes)))
-}
 
 /// The JSON of an answer of this status.
 #[track_caller]

@@ -209,6 +209,9 @@ impl Rig {
             let text = format!("{}: {words:?} is not in the log", fault.name);
             assert!(self.server.logs_within(Duration::ZERO, words), "{text}:\n{}", self.server.log());
         }
+        if fault.words.iter().any(|words| words.contains("ended")) {
+            self.has_last_words(fault, &victim);
+        }
         wait_ready(&self.server, self.engines);
         let after = self.containers();
         assert_eq!(after.len(), self.engines, "{}: {after:?}", fault.name);
@@ -216,6 +219,17 @@ impl Rig {
         let others = before.iter().filter(|id| **id != victim.id);
         assert!(others.clone().all(|id| after.contains(id)), "{}: others were replaced", fault.name);
         (victim, took)
+    }
+
+    /// The newest event of how the engine's container ended, with its last words.
+    #[track_caller]
+    fn has_last_words(&self, fault: &Fault, victim: &Place) {
+        let answer = own_fleet::json_at(self.server.address(), "/api/v1/events?limit=1000");
+        let events = answer["events"].as_array().unwrap().iter();
+        let death = events.rev().find(|e| e["code"] == "engine_died" && e["engine"] == json!(victim.name));
+        let autopsy = death.map_or(&Value::Null, |death| &death["autopsy"]);
+        let lines = autopsy["log_tail"].as_array().map_or(0, Vec::len);
+        assert!(lines > 0, "{}: the event does not tell its last words: {death:#?}", fault.name);
     }
 
     /// How many containers were ever made.

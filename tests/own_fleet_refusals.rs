@@ -125,6 +125,7 @@ impl Scene {
         for word in case.says {
             assert!(server.logs_within(SOON, word), "{}: no {word:?}\n{}", case.name, server.log());
         }
+        self.tells(case, &server);
         if let Some(rest) = (begun + WINDOW).checked_duration_since(Instant::now()) {
             thread::sleep(rest);
         }
@@ -143,6 +144,20 @@ impl Scene {
         self.went_on(case.name, viewer, begun);
         assert_eq!(server.get("/healthz").status, 200, "{}", case.name);
         (server, viewer, begun)
+    }
+
+    /// The API has an event of each code, with what helps, and something is open.
+    fn tells(&self, case: &Case, server: &Server) {
+        let answer = own_fleet::json_at(server.address(), "/api/v1/events?limit=1000");
+        let events = answer["events"].as_array().unwrap();
+        for code in case.codes {
+            let has_remedy =
+                |e: &&Value| e["code"] == *code && e["remedy"].as_str().is_some_and(|r| !r.is_empty());
+            assert!(events.iter().find(has_remedy).is_some(), "{}: no {code}: {answer:#}", case.name);
+        }
+        let fleet = own_fleet::json_at(server.address(), "/api/v1/fleet");
+        let open = fleet["incidents"].as_array().unwrap();
+        assert!(!open.is_empty(), "{}: nothing is wrong: {fleet:#}", case.name);
     }
 
     /// It is mended: an engine of our own comes, and the viewer has seen nothing.
@@ -306,6 +321,28 @@ fn what_is_mended_is_found_out_and_containers_of_others_are_left_alone() {
     scene.proxy.lift();
     scene.recovers(case.name, &server, viewer, begun);
     assert!(server.logs_within(SOON, "an engine has been made"), "{}", server.log());
+    scene.over(server, viewer);
+
+    // And one that really is.
+    let port = support::docker::free_port();
+    scene.fleet.docker.run_engine("filler", port, &[], &["--fill", "8000000000", "--cache-dir", "/"]);
+    let case = Case {
+        name: "a disk that is full by itself",
+        config: config(&on_host(), ""),
+        codes: &["engines_cannot_be_made", "engine_deed_failed"],
+        says: &["no space left", "docker system df"],
+        tries: (CREATE, CREATES),
+        check: None,
+    };
+    let is_full = || {
+        let made = scene.fleet.docker.try_docker(&["create", "--name", "probe", "engine-emulator"]);
+        scene.fleet.docker.try_docker(&["rm", "probe"]);
+        !made.status.success()
+    };
+    assert!(wait_until(SOON, is_full), "the disk does not get full");
+    let (server, viewer, begun) = scene.plays(&case);
+    scene.fleet.docker.docker(&["rm", "--force", "filler"]);
+    scene.recovers(case.name, &server, viewer, begun);
     scene.over(server, viewer);
 }
 

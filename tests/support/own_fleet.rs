@@ -4,18 +4,18 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     time::{Duration, Instant, SystemTime},
 };
 
 use millrace_emulator::ContentId;
-
 use serde_json::{Value, json};
 
 use super::{
     docker::{Call, Container, DockerProxy, Dockerd, IMAGE},
     get, raw,
-    server::Server,
+    server::{Answer, Server, parse_answer},
     tool::Scratch,
     wait_until,
 };
@@ -321,4 +321,15 @@ pub(crate) fn told(server: &Server, event: &str, engine: Option<&str>) -> usize 
 pub(crate) fn many_ports() -> String {
     let first = 30_000 + u16::try_from(std::process::id() % 20).expect("below 20") * 100;
     format!("{first}-{}", first + 99)
+}
+
+/// A request with a body and further headers.
+pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    let mut socket = TcpStream::connect(address).expect("an answer in time");
+    socket.set_read_timeout(Some(SOON)).expect("an answer in time");
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}");
+    write!(socket, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).expect("an answer in time");
+    let mut bytes = Vec::new();
+    socket.read_to_end(&mut bytes).expect("an answer in time");
+    parse_answer(&bytes).unwrap_or_else(|| panic!("{method} {path}: {}", String::from_utf8_lossy(&bytes)))
 }

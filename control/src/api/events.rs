@@ -4,8 +4,11 @@ use axum::{extract::State as Handle, response::Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{fleet::units, input::Asked, problem::Problem};
-use crate::state::Shared;
+use super::{admins::Admin, fleet::units, input::Asked, problem::Problem};
+use crate::{
+    journal::{Autopsy, Event},
+    state::Shared,
+};
 
 /// Events in one answer unless more are asked for.
 const USUAL: usize = 100;
@@ -21,9 +24,24 @@ pub(super) struct Wanted {
     limit: Option<usize>,
 }
 
-/// The newest ones, oldest first.
+/// What a container has written is for administrators alone.
+fn without_log(event: &Event) -> Event {
+    let autopsy = event.autopsy.as_ref().map(|autopsy| Autopsy {
+        exit_code: autopsy.exit_code,
+        out_of_memory: autopsy.out_of_memory,
+        error: autopsy.error.clone(),
+        log_tail: Vec::new(),
+    });
+    let Event { id, at, code, severity, ref engine, ref message, ref remedy, .. } = *event;
+    let (engine, message, remedy) = (engine.clone(), message.clone(), remedy.clone());
+    Event { id, at, code, severity, engine, message, remedy, autopsy }
+}
+
+/// The newest ones, oldest first; the last lines of engines that died only for
+/// administrators.
 pub(super) async fn list(
     Handle(state): Handle<Shared>,
+    admin: Result<Admin, Problem>,
     Asked(Wanted { after, limit }): Asked<Wanted>,
 ) -> Result<Response, Problem> {
     let limit = limit.unwrap_or(USUAL);
@@ -36,6 +54,10 @@ pub(super) async fn list(
         ));
     }
     let state = state.lock();
-    let events: Vec<_> = units(&state)?.journal.events(after, limit).collect();
+    let events = units(&state)?.journal.events(after, limit);
+    if admin.is_ok() {
+        return Ok(super::json(json!({ "events": events.collect::<Vec<_>>() })));
+    }
+    let events: Vec<_> = events.map(without_log).collect();
     Ok(super::json(json!({ "events": events })))
 }

@@ -27,11 +27,13 @@
 //! - What a list says is believed only when it was begun after the last deed: it
 //!   may show what was before.
 
+mod orders;
+
 use std::time::Duration;
 
 use millrace_boundary::Monotonic;
 
-use super::event::{Ail, Deed, Effect, Event, Fault, Look, Order, Sense, Then, Tidings};
+use super::event::{Ail, Deed, Effect, Event, Fault, Look, Sense, Then, Tidings};
 
 /// So long without an ill, and an engine has proved itself.
 pub(crate) const STEADY: Duration = Duration::from_secs(300);
@@ -365,62 +367,6 @@ impl Life {
                 Stage::Booting | Stage::Ready | Stage::Ailing(_) | Stage::Emptying(..),
                 Look::Running { .. },
             ) => {}
-        }
-    }
-
-    fn ordered(&mut self, order: Order, sense: Sense, now: Monotonic, effects: &mut Vec<Effect>) {
-        let runs = matches!(self.stage, Stage::Ready | Stage::Ailing(_) | Stage::Emptying(..));
-        let leaves = matches!(self.stage, Stage::Leaving | Stage::Gone | Stage::Emptying(_, Then::Remove));
-        match order {
-            _ if self.stage == Stage::Gone => {}
-            Order::Drain => {
-                self.held = true;
-                if runs && !leaves {
-                    self.empty(None, Then::Hold, now, effects);
-                }
-            }
-            Order::Undrain => {
-                self.held = false;
-                if let Stage::Emptying(_, Then::Hold) = self.stage {
-                    effects.push(Effect::Undrain);
-                    self.enter(Stage::Ready, now);
-                }
-            }
-            Order::Restart if runs && !leaves => {
-                self.empty(Some(now + self.limits.drain), Then::Restart, now, effects);
-            }
-            Order::Remake(_) if runs && !leaves => {
-                self.empty(Some(now + self.limits.drain), Then::Remake, now, effects);
-            }
-            Order::Restart | Order::Remake(_) => {
-                if self.deed.is_none()
-                    && matches!(self.stage, Stage::Booting | Stage::Quarantined(_) | Stage::Paused)
-                {
-                    if self.stage == Stage::Paused {
-                        self.shelve = true;
-                        effects.push(Effect::Wake);
-                    }
-                    let has_container = !matches!(self.stage, Stage::Quarantined(_));
-                    let deed =
-                        if order == Order::Restart && has_container { Deed::Revive } else { Deed::Remake };
-                    self.repair(deed, now, effects);
-                }
-            }
-            Order::Remove(_) if runs => {
-                if !leaves {
-                    self.empty(Some(now + self.limits.drain), Then::Remove, now, effects);
-                }
-            }
-            Order::Remove(_) | Order::Kill => self.leave(now, effects),
-            Order::Pause => {
-                if self.stage == Stage::Ready && sense.taken == 0 && !self.held {
-                    self.shelve = true;
-                    self.pause(now, effects);
-                } else if self.stage == Stage::Booting {
-                    self.shelve = true;
-                }
-            }
-            Order::Wake => self.wake(now, effects),
         }
     }
 

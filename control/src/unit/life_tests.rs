@@ -1,5 +1,5 @@
 use super::*;
-use crate::unit::Leave;
+use crate::unit::{Leave, Order};
 
 const LIMITS: Limits = Limits { boot: Duration::from_secs(60), drain: Duration::from_secs(40) };
 
