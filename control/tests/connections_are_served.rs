@@ -83,7 +83,7 @@ fn refusals_have_one_shape() {
         ("GET /nothing HTTP/1.1", 404, "not_found", None),
         ("GET /api/v1 HTTP/1.1", 404, "not_found", None),
         ("GET /api/v1/engines/0 HTTP/1.1", 404, "engine_not_found", None),
-        ("GET /api/v1/engines/%ff HTTP/1.1", 404, "engine_not_found", None),
+        ("GET /api/v1/engines/%ff HTTP/1.1", 400, "bad_key", None),
         ("GET /api/v1/engines/99999999999 HTTP/1.1", 404, "engine_not_found", None),
         ("POST /api/v1/status HTTP/1.1", 405, "method_not_allowed", Some("GET,HEAD")),
         ("DELETE / HTTP/1.1", 405, "method_not_allowed", Some("GET,HEAD")),
