@@ -42,8 +42,7 @@ clippy: setup
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 test: setup-test fmt clippy ## Formatting, lints, all tests, and the benches in their short form
-	cargo test --workspace --locked
-	@$(MAKE) --no-print-directory bench-quick
+	@.ci/test
 
 bench-quick: setup
 	cargo bench --package millrace --locked --benches -- --quick
