@@ -201,10 +201,18 @@ fn session_rules_can_be_those_of_the_other_profile() {
 fn a_dead_source_goes_round_and_its_window_stays_behind() {
     let (_emulator, address) = bursting(10 * S);
     let id = scene("loop-content(2s)", 1);
-    let session = start(address, &id, "p");
-    let body = session.read(9 * PER_SECOND).body;
-    let r = report(&id, &body);
     let lap = 2 * PER_SECOND / 188;
+    let read = |pid| {
+        let session = start(address, &id, pid);
+        let body = session.read(9 * PER_SECOND).body;
+        (report(&id, &body), body, session)
+    };
+    // The source dies anew after a hundred laps: one of two reads in a row may
+    // meet that, and not both.
+    let (r, body, session) = match read("p") {
+        (met, ..) if met.lost >= lap as u64 => read("q"),
+        read => read,
+    };
     // At least three laps are there whole, and each begins where the last did.
     assert!(usize::try_from(r.duplicated + r.tables).unwrap() > 3 * lap / 2 && r.lost < lap as u64, "{r:?}");
     assert_eq!(r.corrupted + r.unaligned_bytes, 0, "{r:?}");
