@@ -76,29 +76,9 @@ impl Units {
         let mut effects = Vec::new();
         let life = Life::make(self.limits(), shelved, now, &mut effects);
         let name = self.next_name();
-        self.list.push(super::Unit {
-            id,
-            life,
-            name,
-            container: None,
-            ports,
-            hash: self.spec.as_ref().map(|spec| spec.hash()),
-            drifted: false,
-            born: now,
-            engine: None,
-            idle_since: None,
-            reachable: true,
-            leaving: None,
-            has_died: false,
-            died_as: None,
-            on_trial: false,
-            is_worn: false,
-            in_haste: false,
-            restarts: 0,
-            taken: 0,
-            capacity: self.autoscaler.policy().capacity,
-            is_tried: false,
-        });
+        let capacity = self.autoscaler.policy().capacity;
+        let hash = self.spec.as_ref().map(|spec| spec.hash());
+        self.list.push(super::Unit { hash, ..super::Unit::new(id, life, name, ports, capacity, now) });
         // The pace was asked by whoever adds.
         let place = self.list.len() - 1;
         self.push_deed(place, Deed::Make);

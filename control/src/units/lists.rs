@@ -121,28 +121,13 @@ impl Units {
     ) {
         let look = unit::look(seen.state, seen.address.is_ok());
         let life = Life::adopt(self.limits(), look, now);
+        let capacity = self.autoscaler.policy().capacity;
+        let born = Monotonic(now.0.saturating_sub(age(seen.created)));
         let unit = Unit {
-            id: self.take_id(),
-            life,
-            name: Arc::clone(&seen.name),
             container: Some(Arc::clone(&seen.id)),
-            ports,
-            drifted: false,
             hash: spec,
-            born: Monotonic(now.0.saturating_sub(age(seen.created))),
-            engine: None,
-            idle_since: None,
             reachable: seen.address.is_ok(),
-            leaving: None,
-            has_died: false,
-            died_as: None,
-            on_trial: false,
-            is_worn: false,
-            in_haste: false,
-            restarts: 0,
-            taken: 0,
-            capacity: self.autoscaler.policy().capacity,
-            is_tried: false,
+            ..Unit::new(self.take_id(), life, Arc::clone(&seen.name), ports, capacity, born)
         };
         self.ports.reserve(unit.all_ports());
         let is_paused = look == Look::Paused;

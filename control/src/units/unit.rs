@@ -61,6 +61,40 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
+    /// Without a container, and with nothing known of its engine.
+    pub(super) fn new(
+        id: UnitId,
+        life: Life,
+        name: Arc<str>,
+        ports: Ports,
+        capacity: u32,
+        born: Monotonic,
+    ) -> Self {
+        Self {
+            id,
+            life,
+            name,
+            container: None,
+            ports,
+            hash: None,
+            drifted: false,
+            born,
+            engine: None,
+            idle_since: None,
+            reachable: true,
+            leaving: None,
+            has_died: false,
+            died_as: None,
+            on_trial: false,
+            is_worn: false,
+            in_haste: false,
+            restarts: 0,
+            taken: 0,
+            capacity,
+            is_tried: false,
+        }
+    }
+
     /// What is known of it now; an engine that is not there yet has as many slots
     /// as is `usual`.
     pub(crate) fn sense(
