@@ -219,12 +219,23 @@ pub(crate) fn engines(server: &Server, state: &str) -> Vec<String> {
         .collect()
 }
 
+/// Each engine with its state and stage, what the log says of engines, and the
+/// whole of both: first what fits a short report.
+fn what_befell(server: &Server) -> String {
+    let (answer, log) = (json_at(server.address(), "/api/v1/engines"), server.log());
+    let engines = answer["engines"].as_array().expect("a list").iter();
+    let states: Vec<_> = engines.map(|e| format!("{} {} {}", e["name"], e["state"], e["stage"])).collect();
+    let of_engines = |line: &&str| line.contains("event=") || line.contains("millrace_control::units");
+    let lines: Vec<_> = log.lines().filter(of_engines).collect();
+    format!("{}\n{}\n{answer:#}\n{log}", states.join(", "), lines.join("\n"))
+}
+
 /// Waits until so many engines are ready, and says how long that took.
 #[track_caller]
 pub(crate) fn wait_ready(server: &Server, count: usize) -> Duration {
     let begun = Instant::now();
     let is_so = wait_until(SOON, || engines(server, "ready").len() == count);
-    assert!(is_so, "{:#}\n{}", json_at(server.address(), "/api/v1/engines"), server.log());
+    assert!(is_so, "not {count} ready: {}", what_befell(server));
     begun.elapsed()
 }
 
