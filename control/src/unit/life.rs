@@ -409,7 +409,12 @@ impl Life {
                 }
                 // The first ill's time counts.
                 Some(ail) => {
-                    let is_over = now.since(self.since) >= known.patience().min(ail.patience());
+                    // Of one that has an address again it has yet to be seen whether it answers.
+                    let patience = match known {
+                        Ail::Unreachable => ail.patience(),
+                        _ => known.patience().min(ail.patience()),
+                    };
+                    let is_over = now.since(self.since) >= patience;
                     self.stage = Stage::Ailing(ail);
                     if is_over && sense.may_mend {
                         if ail == Ail::Unreachable {

@@ -6,8 +6,9 @@ use millrace_boundary::EngineEvidence;
 
 use super::*;
 use crate::{
-    fleet::docker::{ContainerState, DockerError, FLEET_LABEL, PORTS_LABEL, SPEC_LABEL},
+    fleet::docker::{ContainerState, DockerError, FLEET_LABEL, PORTS_LABEL, SPEC_LABEL, Unusable},
     statistics::{Counters, Usage},
+    unit::Ail,
 };
 use world::{TURN, World, host};
 
@@ -402,4 +403,27 @@ fn many_that_ail_together_are_one_incident_and_mended_one_at_a_time() {
     assert_eq!(world.count("engines_fail_together"), 0);
     let mended: Vec<_> = world.deeds.iter().filter(|(deed, _)| *deed == Deed::Revive).collect();
     assert_eq!(mended.len(), 2, "{:?}", world.deeds);
+}
+
+#[test]
+fn one_that_has_its_address_again_is_well_only_once_it_answers_there() {
+    for (answers, mends, recovered) in [(true, 0, 1), (false, 1, 0)] {
+        let mut world = World::ready(|_| {});
+        let name = world.names()[0].to_owned();
+        let id = world.identity(&name);
+        let lender = Unusable::LenderStopped("vpn".into());
+        let address = std::mem::replace(&mut world.docker.get_mut(&id).unwrap().address, Err(lender));
+        world.list();
+        world.turn();
+        assert!(world.stages().contains(&(name.clone(), Stage::Ailing(Ail::Unreachable))), "{answers}");
+        world.docker.get_mut(&id).unwrap().address = address;
+        world.silent = if answers { Vec::new() } else { vec![id.clone()] };
+        world.run(4);
+        assert_eq!(world.deeds.iter().filter(|(deed, _)| *deed == Deed::Revive).count(), mends, "{answers}");
+        assert_eq!(world.count("engine_recovered"), recovered, "{answers}: {:?}", world.codes());
+        world.silent.clear();
+        world.run(8);
+        assert!(world.all_are(Stage::Ready), "{answers}: {:?}", world.stages());
+        assert_eq!(world.engines.all().len(), 2, "{answers}");
+    }
 }

@@ -125,15 +125,21 @@ impl Unit {
             && engine.is_some_and(|engine| {
                 matches!(engine.life.state(), EngineState::Ready | EngineState::Draining)
             });
+        let ails_already = match self.life.stage() {
+            Stage::Ailing(ail) => Some(ail),
+            _ => None,
+        };
         let ail = match engine {
             _ if !self.reachable => Some(Ail::Unreachable),
+            // It has an address again, where it may not be any more.
+            Some(engine) if engine.life.state() == EngineState::Booting => ails_already.map(|_| Ail::Api),
             Some(engine) => engine.life.ail().map(|ail| match ail {
                 Ailment::Api => Ail::Api,
                 Ailment::Offline => Ail::Offline,
                 Ailment::Starts => Ail::Starts,
             }),
             // The list has it, and the table has yet to.
-            None => None,
+            None => ails_already,
         };
         Sense { is_good, ail, taken: self.taken, may_mend }
     }

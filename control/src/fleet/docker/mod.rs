@@ -72,5 +72,6 @@ pub(crate) use {
 #[cfg(test)]
 pub(crate) use {
     autopsy::Cgroup,
+    container::Unusable,
     labels::{PORTS_LABEL, SPEC_LABEL},
 };

@@ -187,13 +187,11 @@ impl World {
 
     pub(super) fn take(&mut self, seen: &[Seen], begun: Monotonic) {
         let running = seen.iter().filter(|one| one.state == ContainerState::Running);
-        let running: Vec<_> = running
-            .map(|one| Member {
-                identity: Arc::clone(&one.id),
-                name: Arc::clone(&one.name),
-                address: *one.address.as_ref().unwrap(),
-            })
-            .collect();
+        let member = |one: &Seen| {
+            let address = *one.address.as_ref().ok()?;
+            Some(Member { identity: Arc::clone(&one.id), name: Arc::clone(&one.name), address })
+        };
+        let running: Vec<_> = running.filter_map(member).collect();
         self.units.daemon(None, true, self.now);
         self.engines.adopt(&self.units.members(&running, seen), self.now);
         self.units.listed(seen, begun, &mut self.engines, self.now);
