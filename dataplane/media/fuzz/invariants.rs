@@ -4,7 +4,7 @@
 
 use millrace_media::ts::{
     Aligner, Continuity, ContinuityChecker, Discontinuity, Event, Indexer, MAX_PENDING, PACKET_LEN, Packet,
-    Pcr, SYNC_BYTE, Verdict,
+    Pcr, STAMP_MODULUS, SYNC_BYTE, Verdict,
 };
 
 /// Any bytes, as packets: the parts fit, and the rule of continuity counters
@@ -66,16 +66,16 @@ pub(crate) fn indexer(data: &[u8]) {
     let mut stream = stream[..stream.len() / PACKET_LEN * PACKET_LEN].to_vec();
     stream.as_chunks_mut::<PACKET_LEN>().0.iter_mut().for_each(|p| p[0] = SYNC_BYTE);
 
-    let (mut whole, mut expected) = (Indexer::new(), Vec::new());
+    let (mut whole, mut expected) = (Indexer::with_units(), Vec::new());
     whole.scan(&stream, &mut expected);
-    let (mut parts, mut events) = (Indexer::new(), Vec::new());
+    let (mut parts, mut events) = (Indexer::with_units(), Vec::new());
     stream.chunks((1 + usize::from(split)) * PACKET_LEN).for_each(|c| parts.scan(c, &mut events));
     assert_eq!(events, expected);
     assert_eq!(parts.stats(), whole.stats());
     assert_eq!(whole.offset(), stream.len() as u64);
 
     let mut join_points = 0;
-    let mut last_psi = None;
+    let (mut last_psi, mut last_unit) = (None, None);
     for event in events {
         match event {
             Event::Join(point) => {
@@ -85,6 +85,11 @@ pub(crate) fn indexer(data: &[u8]) {
                 assert!(packet.payload_unit_start());
                 assert!(point.continuity.iter().count() <= Continuity::CAPACITY);
             }
+            Event::Unit { point, time } => {
+                last_unit = Some(point.offset);
+                assert!(point.offset < stream.len() as u64 && time.is_none_or(|t| t < STAMP_MODULUS));
+            }
+            Event::RandomAccess(offset) => assert_eq!(last_unit, Some(offset), "of the newest unit"),
             Event::Psi { psi, .. } => {
                 assert!(psi.tracked().len() <= Continuity::CAPACITY);
                 assert_ne!(last_psi.as_ref(), Some(&psi), "announced without a change");

@@ -15,6 +15,7 @@ mod preface;
 mod psi;
 
 mod clock;
+mod pes;
 mod picture;
 mod section;
 mod tables;
@@ -24,5 +25,6 @@ pub use continuity::{Continuity, ContinuityChecker, Verdict};
 pub use indexer::{Event, IndexStats, Indexer, JoinPoint};
 pub use packet::{NULL_PACKET, PACKET_LEN, Packet, Pid, SYNC_BYTE};
 pub use pcr::Pcr;
+pub use pes::{STAMP_HZ, STAMP_MODULUS, decode_time};
 pub use preface::Discontinuity;
 pub use psi::{Program, Psi, Stream, StreamKind, VideoCodec};
