@@ -11,8 +11,8 @@ use millrace_boundary::Monotonic;
 use millrace_media::ts::{Discontinuity, PACKET_LEN, Packet, Pid};
 
 use super::{
-    cutter::{Cut, Cutter, Lengths, Mark, Place},
-    list::{Body, List, MediaSegment, Open, Part, Shelf, Slice},
+    cutter::{Cut, Cutter, Lengths, Place},
+    list::{Body, List, MediaSegment, Open, Part, Shelf},
 };
 use crate::{
     config::HlsConfig,

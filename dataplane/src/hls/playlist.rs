@@ -155,3 +155,33 @@ fn line(text: &mut String, words: std::fmt::Arguments<'_>) {
     // To memory, so this cannot fail.
     writeln!(text, "{words}").ok();
 }
+
+/// The multivariant playlist of a viewer with this token.
+pub(super) fn multivariant(list: &List, token: &str) -> String {
+    let mut text = String::with_capacity(256);
+    line(&mut text, format_args!("#EXTM3U"));
+    line(&mut text, format_args!("#EXT-X-VERSION:6"));
+    let rates = list.listed().iter().map(|segment| {
+        let seconds = segment.duration.as_secs_f64().max(0.1);
+        (segment.body.len() * 8, seconds)
+    });
+    let (mut peak, mut bits, mut time) = (0.0_f64, 0, 0.0);
+    for (of_it, seconds) in rates {
+        peak = peak.max(of_it as f64 / seconds);
+        bits += of_it;
+        time += seconds;
+    }
+    let mean = bits as f64 / time.max(0.1);
+    line(
+        &mut text,
+        format_args!(
+            "#EXT-X-STREAM-INF:BANDWIDTH={:.0},AVERAGE-BANDWIDTH={mean:.0}",
+            (peak * PEAK_MARGIN).ceil()
+        ),
+    );
+    line(&mut text, format_args!("hls/{token}/index.m3u8"));
+    text
+}
+
+/// Segments to come may be larger than those that were.
+const PEAK_MARGIN: f64 = 1.2;
