@@ -11,6 +11,7 @@ mod pcr;
 
 mod continuity;
 mod indexer;
+mod pes;
 mod preface;
 mod psi;
 
@@ -24,5 +25,6 @@ pub use continuity::{Continuity, ContinuityChecker, Verdict};
 pub use indexer::{Event, IndexStats, Indexer, JoinPoint};
 pub use packet::{NULL_PACKET, PACKET_LEN, Packet, Pid, SYNC_BYTE};
 pub use pcr::Pcr;
+pub use pes::pts;
 pub use preface::Discontinuity;
 pub use psi::{Program, Psi, Stream, StreamKind, VideoCodec};

@@ -1,0 +1,143 @@
+//! Packetized elementary streams: their headers.
+//!
+//! Source: ISO/IEC 13818-1 §2.4.3.6 and §2.4.3.7.
+
+use super::Packet;
+
+/// Bytes of a PES header up to and with PES_header_data_length.
+const HEAD_LEN: usize = 9;
+
+/// The presentation time stamp of the PES packet that starts in `packet`.
+///
+/// In ticks of 90 kHz, `0..2^33`; wraps about every 26.5 hours. None when no
+/// PES packet starts there, when it is scrambled or in error, when it has no
+/// time stamp, when that does not lie within `packet`, and when a fixed bit of
+/// it is wrong.
+///
+/// Source: ISO/IEC 13818-1 §2.4.3.7, table 2-21.
+#[must_use]
+pub fn pts(packet: Packet<'_>) -> Option<u64> {
+    if !is_readable(packet) || !packet.payload_unit_start() {
+        return None;
+    }
+    let (head, rest) = packet.payload().split_first_chunk::<HEAD_LEN>()?;
+    if !head.iter().enumerate().all(|(at, byte)| may_be_head(at, *byte)) {
+        return None;
+    }
+    // PTS_DTS_flags; what comes first of five bytes of PTS and five of DTS.
+    let (first, stamps) = match head[7] >> 6 {
+        0b10 => (0x21, 5),
+        0b11 => (0x31, 10),
+        _ => return None,
+    };
+    let pts = rest.first_chunk::<5>()?;
+    let has_room = usize::from(head[8]) >= stamps;
+    if !has_room || pts[0] & 0xF1 != first || pts[2] & pts[4] & 1 == 0 {
+        return None;
+    }
+    let [a, b, c, d, e] = pts.map(u64::from);
+    Some((a >> 1 & 0x07) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1)
+}
+
+/// Whether the payload of `packet` can be believed and read.
+fn is_readable(packet: Packet<'_>) -> bool {
+    packet.has_sync() && !packet.transport_error() && packet.scrambling() == 0
+}
+
+/// Whether `byte` may stand `at` this place of the first nine: start code
+/// prefix, a stream_id whose packets have the header with flags (table 2-21),
+/// and the bits that begin the flags.
+fn may_be_head(at: usize, byte: u8) -> bool {
+    match at {
+        0 | 1 => byte == 0,
+        2 => byte == 1,
+        // Without: program streams' map and directory, padding,
+        // private_stream_2, ECM, EMM, DSM-CC and H.222.1 type E.
+        3 => byte > 0xBC && !matches!(byte, 0xBE | 0xBF | 0xF0..=0xF2 | 0xF8 | 0xFF),
+        6 => byte & 0xC0 == 0x80,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ts::PACKET_LEN;
+
+    /// A packet in which `payload` starts, with stuffing in front.
+    fn start(payload: &[u8]) -> [u8; PACKET_LEN] {
+        let mut bytes = [0xFF; PACKET_LEN];
+        let stuffing = u8::try_from(PACKET_LEN - 5 - payload.len()).unwrap();
+        bytes[..5].copy_from_slice(&[0x47, 0x41, 0x00, 0x30, stuffing]);
+        if stuffing > 0 {
+            bytes[5] = 0;
+        }
+        bytes[PACKET_LEN - payload.len()..].copy_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn a_time_stamp_is_read_where_all_fixed_bits_are_right() {
+        const LAST: u64 = (1 << 33) - 1;
+        let zero = [0, 0, 1, 0xE0, 0, 0, 0x80, 0x80, 5, 0x21, 0, 1, 0, 1];
+        let with = |at: usize, byte: u8| {
+            let mut bytes = zero.to_vec();
+            bytes[at] = byte;
+            bytes
+        };
+        let ones = [&zero[..9], &[0x2F, 0xFF, 0xFF, 0xFF, 0xFF]].concat();
+        let both =
+            [&[0, 0, 1, 0xE0, 0, 0, 0x80, 0xC0, 10, 0x31, 0, 1, 0, 3][..], &[0x11, 0, 1, 0, 1]].concat();
+        for (name, payload, expected) in [
+            ("zero", zero.to_vec(), Some(0)),
+            ("all ones", ones, Some(LAST)),
+            ("PTS and DTS", both.clone(), Some(1)),
+            ("bit 30", with(9, 0x23), Some(1 << 30)),
+            ("bit 22", with(10, 0x01), Some(1 << 22)),
+            ("bit 15", with(11, 0x03), Some(1 << 15)),
+            ("bit 7", with(12, 0x01), Some(1 << 7)),
+            ("sound", with(3, 0xC0), Some(0)),
+            ("private_stream_1", with(3, 0xBD), Some(0)),
+            ("extended stream_id", with(3, 0xFD), Some(0)),
+            ("private_stream_2", with(3, 0xBF), None),
+            ("padding", with(3, 0xBE), None),
+            ("program_stream_map", with(3, 0xBC), None),
+            ("no start code", with(2, 2), None),
+            ("MPEG-1 header", with(6, 0x0F), None),
+            ("no time stamp", with(7, 0x00), None),
+            ("the forbidden flags", with(7, 0x40), None),
+            ("PTS alone marked as with DTS", with(9, 0x31), None),
+            ("PTS with DTS marked as alone", [&both[..9], &[0x21], &both[10..]].concat(), None),
+            ("no room in the header", with(8, 4), None),
+            ("no room for the DTS", [&both[..8], &[9], &both[9..]].concat(), None),
+            ("first marker", with(9, 0x20), None),
+            ("second marker", with(11, 0x00), None),
+            ("third marker", with(13, 0x00), None),
+            ("cut short", zero[..13].to_vec(), None),
+            ("no payload", vec![], None),
+        ] {
+            assert_eq!(pts(Packet::new(&start(&payload))), expected, "{name}");
+        }
+        for (name, at, byte) in
+            [("goes on", 1, 0x01), ("in error", 1, 0xC1), ("scrambled", 3, 0xB0), ("no sync", 0, 0x48)]
+        {
+            let mut bytes = start(&zero);
+            bytes[at] = byte;
+            assert_eq!(pts(Packet::new(&bytes)), None, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_time_stamp_survives_being_written(ticks in 0..1u64 << 33) {
+            let bits = |shift: u32, mask: u64| u8::try_from(ticks >> shift & mask).unwrap();
+            let payload = [
+                0, 0, 1, 0xE0, 0, 0, 0x80, 0x80, 5,
+                0x21 | bits(30, 7) << 1, bits(22, 0xFF), bits(15, 0x7F) << 1 | 1, bits(7, 0xFF), bits(0, 0x7F) << 1 | 1,
+            ];
+            prop_assert_eq!(pts(Packet::new(&start(&payload))), Some(ticks));
+        }
+    }
+}
