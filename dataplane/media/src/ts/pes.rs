@@ -1,4 +1,4 @@
-//! Packetized elementary streams: their headers.
+//! Packetized elementary streams: their headers, and the bytes behind them.
 //!
 //! Source: ISO/IEC 13818-1 §2.4.3.6 and §2.4.3.7.
 
@@ -40,7 +40,7 @@ pub fn pts(packet: Packet<'_>) -> Option<u64> {
 }
 
 /// Whether the payload of `packet` can be believed and read.
-fn is_readable(packet: Packet<'_>) -> bool {
+pub(super) fn is_readable(packet: Packet<'_>) -> bool {
     packet.has_sync() && !packet.transport_error() && packet.scrambling() == 0
 }
 
@@ -56,6 +56,47 @@ fn may_be_head(at: usize, byte: u8) -> bool {
         3 => byte > 0xBC && !matches!(byte, 0xBE | 0xBF | 0xF0..=0xF2 | 0xF8 | 0xFF),
         6 => byte & 0xC0 == 0x80,
         _ => true,
+    }
+}
+
+/// Takes the elementary stream out of the packets of one PID. Continuity is not
+/// looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PesReader {
+    /// Bytes of the current PES packet's header that were met.
+    met: usize,
+    /// Bytes of all of it, as far as known: at least the nine that tell. None
+    /// while there is no PES packet that can be read.
+    header_len: Option<usize>,
+}
+
+impl PesReader {
+    pub(super) const fn new() -> Self {
+        Self { met: 0, header_len: None }
+    }
+
+    /// The bytes of the elementary stream in the next packet; empty up to the
+    /// first one in which a PES packet starts.
+    pub(super) fn read<'a>(&mut self, packet: Packet<'a>) -> &'a [u8] {
+        if !is_readable(packet) {
+            return &[];
+        }
+        if packet.payload_unit_start() {
+            *self = Self { met: 0, header_len: Some(HEAD_LEN) };
+        }
+        let mut payload = packet.payload();
+        while let (Some(header_len), [byte, rest @ ..]) = (self.header_len, payload) {
+            if self.met == header_len {
+                return payload;
+            }
+            self.header_len = match self.met {
+                8 => Some(header_len + usize::from(*byte)),
+                at => may_be_head(at, *byte).then_some(header_len),
+            };
+            self.met += 1;
+            payload = rest;
+        }
+        &[]
     }
 }
 
@@ -127,6 +168,30 @@ mod tests {
             bytes[at] = byte;
             assert_eq!(pts(Packet::new(&bytes)), None, "{name}");
         }
+    }
+
+    #[test]
+    fn the_elementary_stream_is_what_follows_each_header() {
+        let header = [&[0, 0, 1, 0xC0, 0, 0, 0x80, 0, 3][..], &[0xFF; 3]].concat();
+        let whole = [&header[..], b"stream"].concat();
+        for split in 1..whole.len() {
+            let (first, second) = (start(&whole[..split]), start(&whole[split..]));
+            let mut reader = PesReader::new();
+            assert!(reader.read(Packet::new(&goes_on(&second))).is_empty(), "nothing started");
+            let got =
+                [reader.read(Packet::new(&first)), reader.read(Packet::new(&goes_on(&second)))].concat();
+            assert_eq!(got, b"stream", "{split}");
+        }
+        let mut reader = PesReader::new();
+        let foreign = start(&[&[0, 0, 1, 0xBE], &whole[4..]].concat());
+        assert!(reader.read(Packet::new(&foreign)).is_empty());
+        assert!(reader.read(Packet::new(&goes_on(&start(b"padding")))).is_empty());
+    }
+
+    fn goes_on(packet: &[u8; PACKET_LEN]) -> [u8; PACKET_LEN] {
+        let mut bytes = *packet;
+        bytes[1] &= !0x40;
+        bytes
     }
 
     proptest! {
