@@ -2,9 +2,11 @@
 //! that replays their corpora.
 #![allow(dead_code, reason = "each fuzz target uses one of them")]
 
+use std::sync::Arc;
+
 use millrace_media::ts::{
-    Aligner, Continuity, ContinuityChecker, Discontinuity, Event, Indexer, MAX_PENDING, PACKET_LEN, Packet,
-    Pcr, STAMP_MODULUS, SYNC_BYTE, Verdict,
+    Aligner, Continuity, ContinuityChecker, Discontinuity, Event, Formats, Indexer, MAX_PENDING, PACKET_LEN,
+    Packet, Pcr, Psi, STAMP_MODULUS, SYNC_BYTE, Verdict, decode_time,
 };
 
 /// Any bytes, as packets: the parts fit, and the rule of continuity counters
@@ -19,6 +21,9 @@ pub(crate) fn packet(data: &[u8]) {
         if let Some(pcr) = packet.pcr() {
             assert!(pcr.ticks() < Pcr::MODULUS);
             assert_eq!(Pcr::from_bytes(pcr.to_bytes()), Some(pcr));
+        }
+        if let Some(time) = decode_time(packet) {
+            assert!(time < STAMP_MODULUS && packet.payload_unit_start() && packet.payload().len() >= 14);
         }
         let verdict = checker.check(packet);
         let duplicate_of = (verdict == Verdict::Duplicate).then_some(packet.pid());
@@ -112,4 +117,74 @@ pub(crate) fn indexer(data: &[u8]) {
             assert_eq!(read, psi);
         }
     }
+}
+
+/// Clips whose first packets are tables: video on PID 0x100 and AAC on 0x101,
+/// or sound on 0x100.
+const TABLES: [&[u8]; 7] = [
+    include_bytes!("../tests/data/h264.ts"),
+    include_bytes!("../tests/data/hevc.ts"),
+    include_bytes!("../tests/data/mpeg2.ts"),
+    include_bytes!("../tests/data/formats/aac.ts"),
+    include_bytes!("../tests/data/formats/aac-latm.ts"),
+    include_bytes!("../tests/data/formats/mp3.ts"),
+    include_bytes!("../tests/data/formats/eac3-dvb.ts"),
+];
+
+/// The first byte says which tables are in force and whether the rest is
+/// packets, or an elementary stream that is put into packets of each PID.
+/// Formats are within their ranges, and the list of them is whole or none.
+pub(crate) fn formats(data: &[u8]) {
+    let Some((&how, stream)) = data.split_first() else { return };
+    let tables = TABLES[usize::from(how >> 1) % TABLES.len()];
+    let mut packets = stream.to_vec();
+    if how & 1 == 0 {
+        packets.as_chunks_mut::<PACKET_LEN>().0.iter_mut().for_each(|p| p[0] = SYNC_BYTE);
+    } else {
+        packets = [packetized(0, stream), packetized(1, stream)].concat();
+    }
+    let mut indexer = Indexer::new();
+    indexer.scan(&tables[..4 * PACKET_LEN], &mut Vec::new());
+    let psi = Arc::clone(indexer.psi().expect("tables in the first packets"));
+    check_formats(&psi, &packets);
+    // As the packets themselves have it.
+    let mut indexer = Indexer::new();
+    indexer.scan(&packets, &mut Vec::new());
+    if let Some(psi) = indexer.psi() {
+        check_formats(psi, &packets);
+    }
+}
+
+fn check_formats(psi: &Psi, packets: &[u8]) {
+    let found = Formats::of(psi, packets);
+    let whole = packets.len() / PACKET_LEN * PACKET_LEN;
+    assert_eq!(found, Formats::of(psi, &packets[..whole]), "a part of a packet was read");
+    assert!(found.audio.len() <= psi.audio().len());
+    if let Some(video) = &found.video {
+        assert!(psi.video().is_some() && video.width > 0 && video.height > 0);
+        assert!(video.codec.as_ref().is_none_or(|codec| (7..=40).contains(&codec.len())));
+        assert!(video.frame_rate.is_none_or(|rate| (1000..=300_000).contains(&rate.thousandths())));
+    }
+    let Some(codecs) = found.codecs() else { return };
+    assert_eq!(found.video.is_some(), psi.video().is_some());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let names: Vec<_> = codecs.split(',').collect();
+    assert!(names.iter().all(|name| !name.is_empty() && name.chars().all(is_plain)), "{codecs}");
+    let video = found.video.as_ref().map(|video| video.codec.as_deref());
+    let all = video.into_iter().chain(found.audio.iter().map(|audio| audio.codec));
+    assert!(all.into_iter().all(|name| name.is_some_and(|name| names.contains(&name))), "{codecs}");
+}
+
+/// `stream` as PES packets of PID 0x100 or 0x101, one TS packet each.
+fn packetized(pid: u8, stream: &[u8]) -> Vec<u8> {
+    let mut packets = Vec::new();
+    for part in stream.chunks(PACKET_LEN - 15) {
+        let stuffing = PACKET_LEN - 15 - part.len();
+        packets.extend_from_slice(&[SYNC_BYTE, 0x41, pid, 0x30]);
+        packets.extend_from_slice(&[u8::try_from(stuffing + 1).expect("less than a packet"), 0]);
+        packets.resize(packets.len() + stuffing, 0xFF);
+        packets.extend_from_slice(&[0, 0, 1, 0xE0 - 0x20 * pid, 0, 0, 0x80, 0, 0]);
+        packets.extend_from_slice(part);
+    }
+    packets
 }
