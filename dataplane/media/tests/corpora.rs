@@ -8,10 +8,11 @@ mod invariants;
 #[test]
 fn what_fuzzing_found_stays_handled() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    for name in ["packet", "aligner", "indexer"] {
+    for name in ["packet", "aligner", "indexer", "hls"] {
         let run = match name {
             "packet" => invariants::packet,
             "aligner" => invariants::aligner,
+            "hls" => invariants::hls,
             _ => invariants::indexer,
         };
         let files = fs::read_dir(corpora.join(name)).unwrap();
