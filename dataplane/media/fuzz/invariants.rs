@@ -2,8 +2,11 @@
 //! that replays their corpora.
 #![allow(dead_code, reason = "each fuzz target uses one of them")]
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use millrace_media::hls::source::{
+    self, Attempt, Effect, Follower, IN_FLIGHT, MAX_ENTRIES, MAX_URI, Playlist, parse,
+};
 use millrace_media::ts::{
     Aligner, Continuity, ContinuityChecker, Discontinuity, Event, Formats, Indexer, MAX_PENDING, PACKET_LEN,
     Packet, Pcr, Psi, STAMP_MODULUS, SYNC_BYTE, Verdict, decode_time,
@@ -187,4 +190,83 @@ fn packetized(pid: u8, stream: &[u8]) -> Vec<u8> {
         packets.extend_from_slice(part);
     }
     packets
+}
+
+/// Bodies, each up to a zero byte. Its first byte says how many seconds passed
+/// (bits 0 to 4) and whether what is asked for comes to nothing (bit 6). How
+/// lines end changes nothing; each segment has its turn once, in order, and is
+/// asked for twice at most.
+pub(crate) fn hls(data: &[u8]) {
+    let mut follower = Follower::new();
+    let mut now = Duration::ZERO;
+    let (mut asked, mut last_turn, mut turns) = (Vec::new(), None, 0);
+    for chunk in data.split(|&b| b == 0) {
+        let Some((&step, body)) = chunk.split_first() else { continue };
+        now += Duration::from_secs(u64::from(step & 0x1F));
+        let mut effects = Vec::new();
+        match playlist(body) {
+            Some(Playlist::Media(list)) => {
+                follower.on(source::Event::Listed { list: &list, asked: now }, now, &mut effects);
+            }
+            _ => follower.on(source::Event::NotListed { asked: now }, now, &mut effects),
+        }
+        assert!(follower.poll_at().is_none_or(|at| now + Duration::from_secs(1) <= at));
+        loop {
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Fetch(fetch) => {
+                        assert!(is_request_target(&fetch.uri));
+                        asked.push(fetch);
+                    }
+                    Effect::Turn { ticket, breaks } => {
+                        assert!(last_turn < Some(ticket), "turns in order");
+                        assert!(last_turn.is_some() || breaks.is_none(), "the first follows nothing");
+                        last_turn = Some(ticket);
+                        turns += 1;
+                    }
+                    Effect::Skip(ticket) => assert!(asked.iter().all(|fetch| fetch.ticket != ticket)),
+                }
+            }
+            assert!(asked.len() <= IN_FLIGHT);
+            // The newest first, so that one waits for another's turn.
+            let Some(fetch) = asked.pop() else { break };
+            let happening = match step & 0x40 {
+                0 => source::Event::Fetched(fetch.ticket),
+                _ => source::Event::Failed(fetch.ticket),
+            };
+            follower.on(happening, now, &mut effects);
+            let again = effects.iter().filter(|e| matches!(e, Effect::Fetch(f) if f.ticket == fetch.ticket));
+            let may_be = usize::from(step & 0x40 != 0 && fetch.attempt == Attempt::First);
+            assert_eq!(again.count(), may_be);
+        }
+        // All that was due is settled, so each had its turn or was skipped.
+        let stats = follower.stats();
+        assert!(turns <= stats.due && stats.due <= turns + stats.skipped && stats.left == 0);
+        assert!(follower.verdict(now) != source::Verdict::Starting || stats.due == 0);
+    }
+}
+
+fn playlist(body: &[u8]) -> Option<Playlist> {
+    let list = parse(body, "/ace/m/x/k.m3u8?q");
+    let crlf = body.iter().flat_map(|&b| if b == b'\n' { vec![b'\r', b] } else { vec![b] });
+    assert_eq!(list, parse(&crlf.collect::<Vec<_>>(), "/ace/m/x/k.m3u8?q"));
+    match &list {
+        Ok(Playlist::Media(list)) => {
+            let longest = Duration::from_secs(600);
+            assert!(list.segments.len() <= MAX_ENTRIES && list.target <= longest);
+            assert!(list.segments.is_sorted_by(|a, b| a.sequence < b.sequence));
+            assert!(list.segments.iter().all(|s| is_request_target(&s.uri) && s.duration <= longest));
+        }
+        Ok(Playlist::Master(list)) => {
+            assert!(list.variants.len() <= MAX_ENTRIES);
+            assert!(list.variants.iter().all(|v| is_request_target(&v.uri)));
+            assert_eq!(list.best().is_none(), list.variants.is_empty());
+        }
+        Err(_) => {}
+    }
+    list.ok()
+}
+
+fn is_request_target(uri: &str) -> bool {
+    uri.starts_with('/') && uri.len() <= MAX_URI && uri.bytes().all(|b| b' ' < b && b < 0x7F)
 }

@@ -17,7 +17,6 @@ mod preface;
 mod psi;
 
 mod clock;
-mod pes;
 mod picture;
 mod section;
 mod tables;
