@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     hls::{list::Body, playlist::Playlist},
     http::response::{Refusal, reason},
+    stream::Stream,
 };
 
 /// The media type of a playlist (RFC 8216 §4).
@@ -26,8 +27,8 @@ pub(crate) enum Payload {
     None,
     /// A playlist.
     Text(Arc<[u8]>),
-    /// Media.
-    Media(Body),
+    /// Media of a stream.
+    Media(Body, Arc<Stream>),
 }
 
 impl Answer {
@@ -68,18 +69,17 @@ impl Answer {
     }
 
     /// A media segment or a part, which never changes under its name.
-    pub(crate) fn media(body: Body, seconds: u64, open: bool) -> Self {
+    pub(crate) fn media(body: Body, stream: Arc<Stream>, seconds: u64, open: bool) -> Self {
         let fields = format_args!(
             "Content-Type: {MEDIA_TYPE}\r\nContent-Length: {}\r\nCache-Control: max-age={seconds}\r\n",
             body.len()
         );
-        Self { head: head(200, open, fields), payload: Payload::Media(body) }
+        Self { head: head(200, open, fields), payload: Payload::Media(body, stream) }
     }
 
     /// Asks again at another address.
     pub(crate) fn elsewhere(location: &str, open: bool) -> Self {
-        let fields =
-            format_args!("Location: {location}\r\nContent-Length: 0\r\nCache-Control: no-store\r\n");
+        let fields = format_args!("Location: {location}\r\nContent-Length: 0\r\nCache-Control: no-store\r\n");
         Self { head: head(307, open, fields), payload: Payload::None }
     }
 

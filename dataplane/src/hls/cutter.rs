@@ -7,9 +7,9 @@
 //!                                          ▲      │ the segment ends before it
 //!                                          └──────┘ none for the longest a segment may be: before any unit
 //! ```
-//! A unit is decided when it is known what is in it: at once where it can be
-//! decoded by itself, else when the next one begins. Between two segments' ends
-//! parts end before the last unit that keeps them within their target.
+//! A segment ends as soon as a unit is known to be one that can be decoded by
+//! itself; whatever else ends before a unit does when the next one begins. Parts
+//! end before the last unit that keeps them within their target.
 
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use millrace_media::ts::{JoinPoint, STAMP_HZ, STAMP_MODULUS};
 
 /// What the index tells, in the order of the stream.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "marks are few and live in a vector")]
 pub(crate) enum Mark {
     /// An access unit begins.
     Unit(Place),
@@ -61,10 +62,19 @@ const STAMPS_AGREE: Duration = Duration::from_secs(1);
 pub(crate) enum Cut {
     /// The first segment begins here.
     Begin(Place),
-    /// A part ends before this unit.
-    Part(Place),
-    /// A segment and its last part end before this unit.
+    /// A part ends.
+    Part {
+        /// How long it is.
+        length: Duration,
+        /// Where the next one begins.
+        next: Place,
+    },
+    /// A segment and its last part end.
     Segment {
+        /// How long it is.
+        length: Duration,
+        /// How long its last part is.
+        part_length: Duration,
         /// Where the next one begins.
         next: Place,
         /// The next one does not go on from this one.
@@ -84,6 +94,8 @@ pub(crate) struct Lengths {
     pub(crate) part: Duration,
 }
 
+/// Units further apart than this have lost others between them.
+const GAP: Duration = Duration::from_secs(1);
 /// No target duration is longer than this, whatever the stream.
 const LONGEST_EVER: Duration = Duration::from_secs(12);
 /// The first segments are short, so that a player has something to begin with:
@@ -104,7 +116,11 @@ pub(crate) struct Cutter {
     /// Of the newest random access units, how far apart.
     group: Duration,
     last_random_access: Option<Place>,
-    is_broken: bool,
+    /// The newest unit, and how long the one before it was.
+    last: Option<Place>,
+    step: Duration,
+    /// The last unit before a break, while the next segment has not begun.
+    broken_at: Option<Place>,
     /// When the first unit came, while no segment has begun.
     first: Option<Duration>,
 }
@@ -119,7 +135,9 @@ impl Cutter {
             undecided: None,
             group: Duration::ZERO,
             last_random_access: None,
-            is_broken: false,
+            last: None,
+            step: Duration::ZERO,
+            broken_at: None,
             first: None,
         }
     }
@@ -133,42 +151,54 @@ impl Cutter {
     /// The next thing that the index has found.
     pub(crate) fn on(&mut self, mark: Mark, cuts: &mut Vec<Cut>) {
         match mark {
-            Mark::Break => {
-                self.decide(None, cuts);
-                self.is_broken = true;
-                self.last_random_access = None;
-            }
+            Mark::Break => self.breaks(cuts),
             Mark::RandomAccess(offset) => {
                 if let Some(unit) = self.undecided.take_if(|unit| unit.point.offset == offset) {
                     self.random_access(Place { independent: true, ..unit }, cuts);
                 }
             }
             Mark::Unit(unit) => {
+                let step = self.last.as_ref().map(|last| unit.since(last));
+                match step {
+                    Some(step) if step > GAP => self.breaks(cuts),
+                    Some(step) if self.broken_at.is_none() => self.step = step,
+                    _ => {}
+                }
                 self.decide(Some(&unit), cuts);
+                self.last = Some(unit.clone());
                 self.undecided = Some(unit);
             }
         }
+    }
+
+    fn breaks(&mut self, cuts: &mut Vec<Cut>) {
+        self.decide(None, cuts);
+        if self.open.is_some() && self.broken_at.is_none() {
+            self.broken_at.clone_from(&self.last);
+        }
+        self.last_random_access = None;
     }
 
     fn random_access(&mut self, unit: Place, cuts: &mut Vec<Cut>) {
         if let Some(last) = self.last_random_access.replace(unit.clone()) {
             self.group = unit.since(&last);
         }
-        let Some((begun, part)) = &self.open else {
+        let Some((begun, _)) = &self.open else {
             self.begin(unit, cuts);
             return;
         };
         let length = unit.since(begun);
         let wanted = self.lengths.segment.min(RAMP * (self.segments + 1));
         let next_is_late = length + self.group > self.longest();
-        if self.is_broken || length >= wanted || (next_is_late && !length.is_zero()) {
+        if self.broken_at.is_some() || length >= wanted || (next_is_late && !length.is_zero()) {
             self.end(unit, cuts);
-        } else if self.is_part_over(part, &unit, None) {
-            self.end_part(unit, cuts);
+        } else {
+            // A part may have to end here yet.
+            self.undecided = Some(unit);
         }
     }
 
-    /// What was not decided yet cannot be decoded by itself; `next` follows it.
+    /// Nothing more will be known of the newest unit; `next` follows it.
     fn decide(&mut self, next: Option<&Place>, cuts: &mut Vec<Cut>) {
         let Some(unit) = self.undecided.take() else { return };
         let Some((begun, part)) = &self.open else {
@@ -179,7 +209,8 @@ impl Cutter {
             }
             return;
         };
-        let reach = next.filter(|_| !self.is_broken).map_or(Duration::ZERO, |next| next.since(begun));
+        let reach =
+            next.filter(|_| self.broken_at.is_none()).map_or(Duration::ZERO, |next| next.since(begun));
         if unit.since(begun) >= self.longest() || (reach > self.longest() && !unit.since(begun).is_zero()) {
             self.end(unit, cuts);
         } else if self.is_part_over(part, &unit, next) {
@@ -192,7 +223,18 @@ impl Cutter {
     fn is_part_over(&self, part: &Place, unit: &Place, next: Option<&Place>) -> bool {
         let target = self.lengths.part;
         let (now, then) = (unit.since(part), next.unwrap_or(unit).since(part));
-        !target.is_zero() && !self.is_broken && !now.is_zero() && (now >= target || then > target)
+        !target.is_zero() && self.broken_at.is_none() && !now.is_zero() && (now >= target || then > target)
+    }
+
+    /// Of a segment and its last part that end with the unit `last`, which lasts
+    /// as long as the one before it, unless that would be too long.
+    fn lengths_up_to_and_with(&self, last: &Place, begun: &Place, part: &Place) -> (Duration, Duration) {
+        let (length, part_length) = (last.since(begun), last.since(part));
+        let mut step = self.step.min(self.longest().saturating_sub(length));
+        if !self.lengths.part.is_zero() {
+            step = step.min(self.lengths.part.saturating_sub(part_length));
+        }
+        (length + step, part_length + step)
     }
 
     fn longest(&self) -> Duration {
@@ -201,25 +243,31 @@ impl Cutter {
 
     fn begin(&mut self, unit: Place, cuts: &mut Vec<Cut>) {
         self.open = Some((unit.clone(), unit.clone()));
-        self.is_broken = false;
         cuts.push(Cut::Begin(unit));
     }
 
     fn end_part(&mut self, unit: Place, cuts: &mut Vec<Cut>) {
-        if let Some((_, part)) = &mut self.open {
-            *part = unit.clone();
-        }
-        cuts.push(Cut::Part(unit));
+        let Some((_, part)) = &mut self.open else { return };
+        let length = unit.since(part);
+        *part = unit.clone();
+        cuts.push(Cut::Part { length, next: unit });
     }
 
     fn end(&mut self, unit: Place, cuts: &mut Vec<Cut>) {
-        if let (Some((begun, _)), None) = (&self.open, self.target_duration) {
-            let seconds = unit.since(begun).as_secs_f64().ceil();
-            self.target_duration = Some(self.lengths.longest.max(Duration::from_secs_f64(seconds)));
-        }
+        let Some((begun, part)) = self.open.replace((unit.clone(), unit.clone())) else { return };
+        let broken_at = self.broken_at.take();
+        // Behind a break the clock tells nothing of what was before.
+        let (length, part_length) = match &broken_at {
+            Some(last) => self.lengths_up_to_and_with(last, &begun, &part),
+            None => (unit.since(&begun), unit.since(&part)),
+        };
+        let seconds = Duration::from_secs_f64(length.as_secs_f64().ceil());
+        self.target_duration.get_or_insert(self.lengths.longest.max(seconds));
         self.segments = self.segments.saturating_add(1);
-        self.open = Some((unit.clone(), unit.clone()));
-        let is_break = std::mem::take(&mut self.is_broken);
-        cuts.push(Cut::Segment { next: unit, is_break });
+        cuts.push(Cut::Segment { length, part_length, next: unit, is_break: broken_at.is_some() });
     }
 }
+
+#[cfg(test)]
+#[path = "cutter_tests.rs"]
+mod tests;

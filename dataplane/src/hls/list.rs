@@ -1,6 +1,7 @@
 //! The media segments of a stream, as all shards see them.
 
 use std::{
+    io,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -10,9 +11,10 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use millrace_boundary::Monotonic;
+use millrace_media::ts::Formats;
 
 use super::playlist::{self, Playlist};
-use crate::segment::Segment;
+use crate::segment::{Segment, read_at};
 
 /// A run of published bytes.
 #[derive(Clone, Debug)]
@@ -35,6 +37,20 @@ pub(crate) struct Body {
 }
 
 impl Body {
+    /// Its first bytes, at most `most` of them.
+    ///
+    /// # Errors
+    /// When the kernel cannot read its own memory.
+    pub(crate) fn beginning(&self, most: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = self.preface[..self.preface.len().min(most)].to_vec();
+        for slice in &self.slices {
+            let (had, len) = (bytes.len(), slice.to - slice.from);
+            bytes.resize(had + len.min(most - had), 0);
+            read_at(slice.segment.memfd(), &mut bytes[had..], slice.from as u64)?;
+        }
+        Ok(bytes)
+    }
+
     /// Bytes in all.
     pub(crate) fn len(&self) -> u64 {
         let slices = self.slices.iter().map(|slice| (slice.to - slice.from) as u64);
@@ -90,6 +106,8 @@ pub(crate) struct List {
     /// Length of parts at most; zero without parts.
     pub(crate) part_target: Duration,
     pub(crate) open: Open,
+    /// What the stream is made of, as far as it is understood.
+    pub(crate) formats: Arc<Formats>,
     playlist: OnceLock<Playlist>,
     delta: OnceLock<Playlist>,
 }
@@ -101,6 +119,7 @@ impl List {
         discontinuities: u64,
         (target_duration, part_target): (Duration, Duration),
         open: Open,
+        formats: Arc<Formats>,
     ) -> Self {
         Self {
             segments,
@@ -109,6 +128,7 @@ impl List {
             target_duration,
             part_target,
             open,
+            formats,
             playlist: OnceLock::new(),
             delta: OnceLock::new(),
         }

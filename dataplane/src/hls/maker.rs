@@ -8,7 +8,7 @@ use std::{
 };
 
 use millrace_boundary::Monotonic;
-use millrace_media::ts::{Discontinuity, PACKET_LEN, Packet, Pid};
+use millrace_media::ts::{Discontinuity, Formats, PACKET_LEN, Packet, Pid};
 
 use super::{
     cutter::{Cut, Cutter, Lengths, Place},
@@ -23,6 +23,11 @@ use crate::{
 const LEAST_LISTED: usize = 6;
 /// While somebody asked within this, segments outlive the chain's window.
 const ASKED_WITHIN: Duration = Duration::from_secs(60);
+/// So many segments are looked into for what the stream is made of, from its
+/// beginning and from each break.
+const FORMAT_LOOKS: u32 = 3;
+/// Of each, this much.
+const FORMAT_BYTES: usize = 1 << 20;
 /// Segments kept however large they are: with fewer a player cannot begin.
 const LEAST_KEPT: usize = 3;
 /// Packets before a random access unit that may be its PAT and PMT.
@@ -38,6 +43,9 @@ pub(crate) struct Maker {
     /// Breaks before the first of them.
     discontinuities: u64,
     writing: Option<Writing>,
+    formats: Arc<Formats>,
+    /// How often what the stream is made of is looked for yet.
+    looks: u32,
     /// Wall clock less stream time.
     epoch: Option<SystemTime>,
     next_sequence: u64,
@@ -59,12 +67,14 @@ pub(crate) struct Now {
 /// The segment that is being written.
 #[derive(Debug)]
 struct Writing {
-    begun: Place,
-    /// Its first byte and that of its open part, which may lie before the unit
-    /// that they begin with: PAT and PMT.
+    /// A player can begin with it.
+    independent: bool,
+    /// Its first byte, which may lie before the unit that it begins with: PAT
+    /// and PMT.
     from: u64,
+    /// The first byte of its open part, and whether a player can begin there.
     part_from: u64,
-    part_begun: Place,
+    is_part_independent: bool,
     /// PAT and PMT, where the stream does not have them there itself.
     preface: Box<[u8]>,
     open: Open,
@@ -80,6 +90,8 @@ impl Maker {
             segments: VecDeque::new(),
             discontinuities: 0,
             writing: None,
+            formats: Arc::default(),
+            looks: FORMAT_LOOKS,
             epoch: None,
             next_sequence: 0,
             first_listed: 0,
@@ -109,68 +121,84 @@ impl Maker {
     }
 
     fn cut(&mut self, cut: Cut, writer: &ChainWriter, now: Now) -> io::Result<bool> {
-        let (next, is_break) = match cut {
-            Cut::Part(place) => {
-                let to = place.point.offset;
-                self.end_part(&place, to, writer);
-                self.count_part(place, to);
+        let (next, is_break, lengths) = match cut {
+            Cut::Part { length, next } => {
+                self.end_part(length, next.point.offset, writer);
+                self.begin_part(&next);
                 return Ok(true);
             }
-            Cut::Begin(place) => (place, false),
-            Cut::Segment { next, is_break } => (next, is_break),
+            Cut::Begin(next) => (next, false, None),
+            Cut::Segment { length, part_length, next, is_break } => {
+                (next, is_break, Some((length, part_length)))
+            }
         };
         let (from, preface) = beginning(writer, &next)?;
-        let has_ended = self.end_segment(&next, from, writer);
+        if let Some((length, part_length)) = lengths {
+            self.end_part(part_length, from, writer);
+            self.end_segment(length, from, writer);
+            self.look_for_formats(writer)?;
+        }
+        if is_break {
+            self.looks = FORMAT_LOOKS;
+        }
         if is_break || self.epoch.is_none() {
             self.epoch = now.wall.checked_sub(writer.head());
         }
         let wall = self.epoch.and_then(|epoch| epoch.checked_add(next.at)).unwrap_or(now.wall);
         self.writing = Some(Writing {
-            begun: next.clone(),
+            independent: next.independent,
             from,
             part_from: from,
-            part_begun: next,
+            is_part_independent: next.independent,
             preface,
             open: Open { wall, is_break, parts: Vec::new() },
         });
-        Ok(has_ended)
+        Ok(lengths.is_some())
     }
 
-    /// The open part ends before the byte `to`, where what begins at `next` does.
-    fn end_part(&mut self, next: &Place, to: u64, writer: &ChainWriter) {
+    /// The open part ends before the byte `to`.
+    fn end_part(&mut self, duration: Duration, to: u64, writer: &ChainWriter) {
         let Some(writing) = self.writing.as_mut().filter(|_| !self.part_target.is_zero()) else { return };
         let is_first = writing.open.parts.is_empty();
         let preface = if is_first { writing.preface.clone() } else { Box::default() };
         writing.open.parts.push(Arc::new(Part {
-            duration: next.since(&writing.part_begun),
-            independent: writing.part_begun.independent,
+            duration,
+            independent: writing.is_part_independent,
             body: Body { preface, slices: writer.slices(writing.part_from, to) },
         }));
     }
 
-    fn count_part(&mut self, next: Place, from: u64) {
+    fn begin_part(&mut self, first: &Place) {
         if let Some(writing) = &mut self.writing {
-            writing.part_from = from;
-            writing.part_begun = next;
+            writing.part_from = first.point.offset;
+            writing.is_part_independent = first.independent;
         }
     }
 
-    /// What is being written ends before the byte `to`; says whether there was
-    /// anything.
-    fn end_segment(&mut self, next: &Place, to: u64, writer: &ChainWriter) -> bool {
-        self.end_part(next, to, writer);
-        let Some(Writing { begun, from, preface, open, .. }) = self.writing.take() else { return false };
+    /// The segment that is being written ends before the byte `to`.
+    fn end_segment(&mut self, duration: Duration, to: u64, writer: &ChainWriter) {
+        let Some(Writing { independent, from, preface, open, .. }) = self.writing.take() else { return };
         self.segments.push_back(Arc::new(MediaSegment {
             sequence: self.next_sequence,
-            duration: next.since(&begun),
+            duration,
             is_break: open.is_break,
-            independent: begun.independent,
+            independent,
             wall: open.wall,
             body: Body { preface, slices: writer.slices(from, to) },
             parts: open.parts,
         }));
         self.next_sequence += 1;
-        true
+    }
+
+    /// Looks what the newest segment is made of, unless that is known.
+    fn look_for_formats(&mut self, writer: &ChainWriter) -> io::Result<()> {
+        let Some(newest) = self.segments.back().filter(|_| self.looks > 0) else { return Ok(()) };
+        let psi = newest.body.slices.first().and_then(|slice| slice.segment.psi());
+        let Some(psi) = psi.or(writer.psi()) else { return Ok(()) };
+        let formats = Formats::of(psi, &newest.body.beginning(FORMAT_BYTES)?);
+        self.looks = if formats.codecs().is_some() { 0 } else { self.looks - 1 };
+        self.formats = Arc::new(formats);
+        Ok(())
     }
 
     /// Lets go of what is not needed any more, and shows the rest.
@@ -198,6 +226,7 @@ impl Maker {
             self.discontinuities + breaks as u64,
             (target, self.part_target),
             open,
+            Arc::clone(&self.formats),
         ));
     }
 
@@ -255,3 +284,7 @@ fn psi_before(bytes: &[u8], pmt: Pid) -> Option<usize> {
     }
     found
 }
+
+#[cfg(test)]
+#[path = "maker_tests.rs"]
+mod tests;

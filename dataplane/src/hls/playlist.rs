@@ -71,7 +71,12 @@ pub(super) fn media(list: &List, skipped: Option<usize>) -> Playlist {
     if !list.part_target.is_zero() {
         write_open(&mut text, list);
     }
-    let etag = format!("\"{}.{}{}\"", list.open_sequence(), list.open.parts.len(), if skipped.is_some() { "d" } else { "" });
+    let etag = format!(
+        "\"{}.{}{}\"",
+        list.open_sequence(),
+        list.open.parts.len(),
+        if skipped.is_some() { "d" } else { "" }
+    );
     Playlist::new(text, etag)
 }
 
@@ -172,13 +177,19 @@ pub(super) fn multivariant(list: &List, token: &str) -> String {
         time += seconds;
     }
     let mean = bits as f64 / time.max(0.1);
-    line(
-        &mut text,
-        format_args!(
-            "#EXT-X-STREAM-INF:BANDWIDTH={:.0},AVERAGE-BANDWIDTH={mean:.0}",
-            (peak * PEAK_MARGIN).ceil()
-        ),
-    );
+    let peak = (peak * PEAK_MARGIN).ceil();
+    // To memory, so this cannot fail.
+    write!(text, "#EXT-X-STREAM-INF:BANDWIDTH={peak:.0},AVERAGE-BANDWIDTH={mean:.0}").ok();
+    if let Some(codecs) = list.formats.codecs() {
+        write!(text, ",CODECS=\"{codecs}\"").ok();
+    }
+    if let Some(video) = &list.formats.video {
+        write!(text, ",RESOLUTION={}x{}", video.width, video.height).ok();
+        if let Some(rate) = video.frame_rate {
+            write!(text, ",FRAME-RATE={rate}").ok();
+        }
+    }
+    text.push('\n');
     line(&mut text, format_args!("hls/{token}/index.m3u8"));
     text
 }

@@ -160,7 +160,7 @@ impl Hall {
             Want::Media { token, sequence, part } => {
                 let (token, stream) = self.viewer(token).await?;
                 let (body, seconds) = self.media(connection, token, &stream, *sequence, *part).await?;
-                Ok(Answer::media(body, seconds, open))
+                Ok(Answer::media(body, stream, seconds, open))
             }
         }
     }
@@ -193,7 +193,9 @@ impl Hall {
                 continue;
             }
             if Monotonic::now() >= deadline {
-                return Err(Ended::new(Cause::StartTimeout, "no picture could be cut out of it in time").into());
+                return Err(
+                    Ended::new(Cause::StartTimeout, "no picture could be cut out of it in time").into()
+                );
             }
             connection.unless_gone(&bell, LOOK_AGAIN).await?;
             self.still_serving()?;
@@ -272,7 +274,10 @@ impl Hall {
                 }
                 if sequence > list.open_sequence() + MOST_AHEAD {
                     return Err(Off::Refused(Refusal::bad_parameter(
-                        format!("segment {sequence} is too far ahead: {} is being written", list.open_sequence()),
+                        format!(
+                            "segment {sequence} is too far ahead: {} is being written",
+                            list.open_sequence()
+                        ),
                         "Ask for the segment that follows the playlist's last one.",
                     )));
                 }
@@ -353,9 +358,10 @@ impl Hall {
                 head.extend_from_slice(&text);
                 self.send_bytes(link, &head, SendFlags::empty()).await
             }
-            Payload::Media(body) => {
+            Payload::Media(body, stream) => {
                 head.extend_from_slice(&body.preface);
-                self.send_bytes(link, &head, SendFlags::MORE).await && self.send_slices(link, &body).await
+                self.send_bytes(link, &head, SendFlags::MORE).await
+                    && self.send_slices(link, &body, &stream).await
             }
         }
     }
@@ -373,7 +379,7 @@ impl Hall {
         true
     }
 
-    async fn send_slices(&self, link: &Link, body: &Body) -> bool {
+    async fn send_slices(&self, link: &Link, body: &Body, stream: &Stream) -> bool {
         let mut since_look = 0;
         for slice in &body.slices {
             let (mut offset, to) = (slice.from as u64, slice.to as u64);
@@ -382,6 +388,7 @@ impl Hall {
                 match rustix::fs::sendfile(link, slice.segment.memfd(), Some(&mut offset), left) {
                     Ok(sent) => {
                         self.context.count(|c| c.egress_bytes += sent as u64);
+                        stream.add_egress(sent as u64);
                         since_look += sent;
                     }
                     Err(Errno::INTR) => continue,
@@ -399,7 +406,9 @@ impl Hall {
 
     /// Waits for room; says whether it came in time.
     async fn has_room(&self, link: &Link) -> bool {
-        within(self.context.config.viewer.stall_limit, link.writable()).await.is_some_and(|ready| ready.is_ok())
+        within(self.context.config.viewer.stall_limit, link.writable())
+            .await
+            .is_some_and(|ready| ready.is_ok())
     }
 
     /// An owner has answered.

@@ -257,8 +257,8 @@ mod tests {
 
     const SECOND: u64 = 27_000_000;
 
-    fn maker() -> Maker {
-        Maker::new(Arc::default(), &crate::config::HlsConfig::default(), u64::MAX)
+    fn cut() -> crate::hls::Maker {
+        crate::hls::Maker::new(Arc::default(), &crate::config::HlsConfig::default(), u64::MAX)
     }
 
     /// What a viewer reads of a stream that begins with `first` and goes on in
@@ -268,7 +268,7 @@ mod tests {
         candidate.push(first);
         let window = Arc::<Window>::default();
         let now = Monotonic(Duration::from_secs(1));
-        let mut chain = Chain::begin(Arc::clone(&window), maker(), &candidate, now).unwrap();
+        let mut chain = Chain::begin(Arc::clone(&window), cut(), &candidate, now).unwrap();
         for piece in pieces {
             chain.append(piece, now).unwrap();
         }
@@ -343,7 +343,7 @@ mod tests {
         let mut maker = Maker::new();
         let mut candidate = Candidate::new();
         candidate.push(&[maker.psi(0), maker.run(25, 25)].concat());
-        let mut chain = Chain::begin(Arc::default(), maker(), &candidate, start).unwrap();
+        let mut chain = Chain::begin(Arc::default(), cut(), &candidate, start).unwrap();
         (1..120).find(|second| {
             let now = start + Duration::from_secs(*second);
             let packets = match second {
@@ -369,7 +369,7 @@ mod tests {
         let mut maker = Maker::new();
         let mut candidate = Candidate::new();
         candidate.push(&[maker.psi(0), maker.run(25, 25)].concat());
-        let mut chain = Chain::begin(Arc::default(), maker(), &candidate, start).unwrap();
+        let mut chain = Chain::begin(Arc::default(), cut(), &candidate, start).unwrap();
         // Counters from the start again, and no clock.
         chain.append(&Maker::new().psi(0), start).unwrap();
         let config = StreamConfig::default();
