@@ -6,6 +6,8 @@ mod support;
 
 #[path = "hls_validator/playlists.rs"]
 mod playlists;
+#[path = "hls_validator/reloads.rs"]
+mod reloads;
 
 use std::collections::BTreeSet;
 

@@ -12,6 +12,8 @@
 //!
 //! Whatever is wrong is a [`Complaint`]; nothing panics.
 
+pub(crate) mod delta;
+pub(crate) mod history;
 mod lines;
 mod low_latency;
 mod model;
