@@ -8,6 +8,8 @@ mod support;
 mod playlists;
 #[path = "hls_validator/reloads.rs"]
 mod reloads;
+#[path = "hls_validator/segments.rs"]
+mod segments;
 
 use std::collections::BTreeSet;
 

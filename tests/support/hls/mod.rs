@@ -12,6 +12,8 @@
 //!
 //! Whatever is wrong is a [`Complaint`]; nothing panics.
 
+mod access;
+mod continuity;
 pub(crate) mod delta;
 pub(crate) mod history;
 mod lines;
@@ -20,7 +22,10 @@ mod model;
 pub(crate) mod multivariant;
 pub(crate) mod playlist;
 pub(crate) mod rules;
+pub(crate) mod segment;
+pub(crate) mod stream;
 mod tags;
+mod ts;
 mod values;
 
 use std::fmt;
