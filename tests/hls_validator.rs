@@ -4,6 +4,10 @@
 
 mod support;
 
+#[path = "hls_validator/live.rs"]
+mod live;
+#[path = "hls_validator/origin.rs"]
+mod origin;
 #[path = "hls_validator/playlists.rs"]
 mod playlists;
 #[path = "hls_validator/reloads.rs"]

@@ -8,19 +8,23 @@
 //!                            └─ delta      a delta update made whole
 //!                    Multivariant ─ multivariant
 //! bytes ─ segment ───────────── continuity, stream: against those before it
+//! client: fetches all of it and asks all of the above
 //! ```
 //!
 //! Whatever is wrong is a [`Complaint`]; nothing panics.
 
 mod access;
+pub(crate) mod client;
 mod continuity;
 pub(crate) mod delta;
 pub(crate) mod history;
+pub(crate) mod http;
 mod lines;
 mod low_latency;
 mod model;
 pub(crate) mod multivariant;
 pub(crate) mod playlist;
+pub(crate) mod report;
 pub(crate) mod rules;
 pub(crate) mod segment;
 pub(crate) mod stream;
