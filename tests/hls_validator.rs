@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "hls_validator/ffmpeg.rs"]
+mod ffmpeg;
 #[path = "hls_validator/live.rs"]
 mod live;
 #[path = "hls_validator/origin.rs"]
