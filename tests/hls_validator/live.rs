@@ -7,7 +7,7 @@ use crate::{
     support::hls::{
         client::Client,
         http::resolve,
-        report::{Report, Settings},
+        report::{Fetched, Report, Settings},
         rules::Expect,
         stream::{compare, prove},
     },
@@ -75,12 +75,14 @@ fn a_live_stream_is_followed_in_every_way() {
 
         let numbers: Vec<_> = report.segments.iter().map(|s| s.number).collect();
         assert!(numbers.is_sorted_by(|a, b| a + 1 == *b), "{name}: {numbers:?}");
-        let (proof, complaints) = prove(&report.bytes(), verifier());
+        let runs = report.runs();
+        let [bytes] = &runs[..] else { panic!("{name}: {} runs", runs.len()) };
+        let (proof, complaints) = prove(bytes, verifier());
         assert_eq!(complaints, [], "{name}");
         assert_eq!(proof.packets, 60 * u64::try_from(numbers.len()).unwrap(), "{name}");
         let stream = packets(0, (numbers.last().unwrap() + 1) * 60);
         let first = usize::try_from(numbers[0] * 60).unwrap();
-        assert_eq!(compare(&report.bytes(), &stream), Ok(first + 2), "{name}");
+        assert_eq!(compare(bytes, &stream), Ok(first + 2), "{name}");
     }
 }
 
@@ -116,6 +118,23 @@ fn every_fault_of_a_live_stream_is_found() {
         let found: Vec<_> = report.rules().into_iter().collect();
         assert_eq!(found, rules, "{fault:?}: {:#?}", told(&report));
     }
+}
+
+#[test]
+fn a_report_is_parted_into_runs() {
+    let fetched = |number: u64, discontinuity: bool| Fetched {
+        number,
+        target: String::new(),
+        at: SPAN,
+        duration: SPAN,
+        discontinuity,
+        length: 1,
+        bytes: vec![u8::try_from(number).unwrap()],
+    };
+    let segments =
+        vec![fetched(3, true), fetched(4, false), fetched(5, true), fetched(6, false), fetched(8, false)];
+    let report = Report { segments, ..Report::default() };
+    assert_eq!(report.runs(), [vec![&[3][..], &[4]], vec![&[5], &[6]], vec![&[8]]]);
 }
 
 #[test]

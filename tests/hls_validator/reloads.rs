@@ -5,7 +5,10 @@ use std::time::Duration;
 use crate::{
     assert_only, changed,
     playlists::PARTS,
-    support::hls::{Complaint, Media, delta, history::History, playlist::parse_media},
+    support::{
+        hls::{Complaint, Media, delta, history::History, playlist::parse_media},
+        mutate::{Random, mutated},
+    },
 };
 
 fn read(text: &str) -> Media {
@@ -215,4 +218,28 @@ fn delta_updates_make_the_whole_playlist() {
     let other = read(&changed("", PARTS, "26.0.ts", "26.00.ts"));
     assert_only("another part at the end", &delta::compare(&parts, &other), "delta");
     assert_only("it has gone on", &delta::compare(&read(&next_part(PARTS)), &parts), "");
+}
+
+#[test]
+fn no_playlists_make_it_panic() {
+    let mut random = Random(3);
+    let mut history = History::new(SECOND);
+    let greatest = |text: &str, tag: &str| changed("", text, tag, &format!("{tag}1844674407370955161"));
+    let skipping = changed("", PARTS, "#EXTINF:", "#EXT-X-SKIP:SKIPPED-SEGMENTS=5\n#EXTINF:");
+    let mut last = Media::default();
+    for round in 0..3_000 {
+        let list = match round % 4 {
+            0 => listed(round, 8),
+            1 => PARTS.to_owned(),
+            2 => greatest(&listed(5, 8), "MEDIA-SEQUENCE:"),
+            _ => greatest(&skipping, "SEGMENTS="),
+        };
+        let (media, _) = parse_media(&mutated(&mut random, list.as_bytes()));
+        history.reload(&media, u32::try_from(round).unwrap() * SECOND);
+        if let Ok(made) = delta::apply(&last, &media) {
+            delta::compare(&last, &made);
+        }
+        last = media;
+    }
+    history.owed(SECOND);
 }

@@ -96,8 +96,11 @@ impl Report {
         self.findings.iter().map(|f| f.complaint.rule).collect()
     }
 
-    /// The bytes of all segments, in order.
-    pub(crate) fn bytes(&self) -> Vec<&[u8]> {
-        self.segments.iter().map(|s| s.bytes.as_slice()).collect()
+    /// The bytes of all segments, in order, parted where a discontinuity was
+    /// told or a segment is missing: each run is one stream.
+    pub(crate) fn runs(&self) -> Vec<Vec<&[u8]>> {
+        let is_one = |a: &Fetched, b: &Fetched| !b.discontinuity && a.number.checked_add(1) == Some(b.number);
+        let runs = self.segments.chunk_by(is_one);
+        runs.map(|run| run.iter().map(|s| s.bytes.as_slice()).collect()).collect()
     }
 }
