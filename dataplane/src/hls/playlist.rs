@@ -50,9 +50,11 @@ pub(super) fn skipped(list: &List) -> usize {
     let until = list.target_duration * SKIP_UNTIL;
     let mut behind: Duration = list.open.parts.iter().map(|part| part.duration).sum();
     let newest_first = list.listed().iter().rev();
+    // One that lies across the boundary stays.
     let kept = newest_first.take_while(|segment| {
+        let is_within = behind < until;
         behind += segment.duration;
-        behind <= until
+        is_within
     });
     list.listed().len() - kept.count()
 }
