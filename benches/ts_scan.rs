@@ -91,7 +91,7 @@ impl Scanner {
     fn new() -> Self {
         let run =
             Run { wall: Duration::ZERO, cpu: Duration::ZERO, joins: 0, checksum: 0xCBF2_9CE4_8422_2325 };
-        Self { aligner: Aligner::new(), indexer: Indexer::new(), events: Vec::new(), run }
+        Self { aligner: Aligner::new(), indexer: Indexer::with_units(), events: Vec::new(), run }
     }
 
     fn take(&mut self, buf: &mut [u8]) -> Aligned {
@@ -114,6 +114,8 @@ impl Scanner {
                 Event::Psi { offset, .. } => sum(offset),
                 Event::Join(point) => sum(point.offset),
                 Event::Pcr { offset, pcr, .. } => sum(offset ^ pcr.ticks()),
+                Event::Unit { point, time } => sum(point.offset ^ time.unwrap_or_default()),
+                Event::RandomAccess(offset) => sum(offset),
             }
         }
         self.run.joins = stats.join_points;

@@ -76,6 +76,7 @@ pub(crate) fn serve(config: &Config) -> Result<ExitCode> {
         listen: settings.server.listen,
         stream: settings.streams.clone(),
         viewer: settings.viewers.clone(),
+        hls: settings.hls.clone(),
     };
     let shards = u16::try_from(cores.len()).context("more cores than shards can be")?;
     let Prepared { address, mailboxes, seeds } = millrace_dataplane::prepare(dataplane, shards, to_control)?;

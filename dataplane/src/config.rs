@@ -13,6 +13,8 @@ pub struct Config {
     pub stream: StreamConfig,
     /// What a viewer may take.
     pub viewer: ViewerConfig,
+    /// How streams are cut into media segments.
+    pub hls: HlsConfig,
 }
 
 /// Settings of a stream.
@@ -43,6 +45,33 @@ pub struct StreamConfig {
     /// Whether transport file and direct URLs may point at loopback, private
     /// and link-local addresses.
     pub private_urls: bool,
+}
+
+/// Settings of HLS.
+#[derive(Clone, Debug)]
+pub struct HlsConfig {
+    /// A media segment ends at the first random access point after this.
+    pub segment: Duration,
+    /// The target duration, in whole seconds: no media segment is longer, unless
+    /// a stream's first ones show that its random access points are further
+    /// apart.
+    pub longest: Duration,
+    /// Length of a partial segment at most; zero for none.
+    pub part: Duration,
+    /// What a playlist lasts at least, once there is so much; six segments in
+    /// any case.
+    pub window: Duration,
+}
+
+impl Default for HlsConfig {
+    fn default() -> Self {
+        Self {
+            segment: Duration::from_secs(4),
+            longest: Duration::from_secs(6),
+            part: Duration::from_secs(1),
+            window: Duration::from_secs(24),
+        }
+    }
 }
 
 /// Settings of a viewer.

@@ -9,17 +9,19 @@ use std::{
     },
 };
 
-use millrace_boundary::{Counters, EngineTable, FromShard, Mailbox, ShardId};
+use millrace_boundary::{Cause, Counters, EngineTable, FromShard, Mailbox, ShardId};
 use millrace_media::ts::MAX_PENDING;
 use static_assertions::assert_not_impl_any;
 
 use crate::{
     Config,
+    hls::Seal,
     inbox::Peer,
     ingest::{
         Memory, READ_LIMIT, StartTimes,
         queue::{Queue, Tickets},
     },
+    stream::Ended,
 };
 
 /// Counts that the limits of all shards together are held against, and the
@@ -30,6 +32,8 @@ pub(crate) struct Totals {
     streams: AtomicU32,
     hedges: AtomicU32,
     pub(crate) tickets: Tickets,
+    /// Of HLS viewers' tokens.
+    pub(crate) seal: Seal,
 }
 
 /// One of a limited number, given back when dropped.
@@ -47,6 +51,7 @@ impl Totals {
             streams: AtomicU32::new(0),
             hedges: AtomicU32::new(0),
             tickets: Tickets::new(shards),
+            seal: Seal::default(),
         }
     }
 
@@ -132,6 +137,16 @@ impl Context {
     /// may have held back.
     pub(crate) fn with_scratch<T>(&self, with: impl FnOnce(&mut [u8]) -> T) -> T {
         with(&mut self.scratch.borrow_mut())
+    }
+
+    /// A place among the viewers of all shards.
+    ///
+    /// # Errors
+    /// When there are as many as may be.
+    pub(crate) fn viewer_permit(&self) -> Result<Permit, Ended> {
+        let limit = self.config.viewer.max_viewers;
+        let full = || Ended::new(Cause::AtCapacity, format!("{limit} viewers are connected"));
+        self.totals.viewer(limit).ok_or_else(full)
     }
 
     /// How many shards there are.

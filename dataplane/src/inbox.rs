@@ -38,6 +38,32 @@ pub(crate) enum Peer {
         /// Who plays it.
         stream: Arc<Stream>,
     },
+    /// There is something new for HLS of the stream of this session, for which
+    /// somebody waits on the receiving shard. Lost, they look a second later.
+    News(SessionId),
+    /// A player on `from` shows a token of this session, which the receiver
+    /// runs. Lost, the player is answered with 503 after a second.
+    Find {
+        /// Of the token.
+        session: SessionId,
+        /// Who asks.
+        from: ShardId,
+    },
+    /// The answer: the stream, or that there is none.
+    Known {
+        /// What was asked for.
+        session: SessionId,
+        /// Its stream.
+        stream: Option<Arc<Stream>>,
+    },
+    /// An HLS viewer of a stream that the receiver runs asked another shard for
+    /// something. Lost, it is told once more a second later.
+    Watches {
+        /// The stream's.
+        session: SessionId,
+        /// Who.
+        viewer: u64,
+    },
     /// An engine's slot is free again, which the receiver's streams wait for.
     /// Lost, they look for it a tenth of a second later.
     SlotFreed,
@@ -121,6 +147,11 @@ impl Registry {
     pub(crate) fn sweep(&self) {
         self.streams.borrow_mut().retain(|_, s| current(s).is_open());
         self.sessions.borrow_mut().retain(|s| !s.is_over());
+    }
+
+    /// The stream of this session, if this shard runs it.
+    pub(crate) fn stream(&self, id: SessionId) -> Option<Arc<Stream>> {
+        self.session(id).map(|session| Arc::clone(session.stream()))
     }
 
     /// The session of this id, if this shard runs it.

@@ -5,6 +5,7 @@
 mod config;
 mod context;
 mod fanout;
+mod hls;
 mod http;
 mod inbox;
 mod ingest;
@@ -13,6 +14,6 @@ mod segment;
 mod shard;
 mod stream;
 
-pub use config::{Config, StreamConfig, ViewerConfig};
+pub use config::{Config, HlsConfig, StreamConfig, ViewerConfig};
 pub use http::players::{Patience, PlayerRule};
 pub use shard::{Prepared, ShardSeed, StartError, prepare};

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     io,
     os::{
-        fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
         unix::net::UnixStream as StdUnixStream,
     },
     pin::pin,
@@ -87,6 +87,53 @@ impl Pollable {
     }
 }
 
+/// A connection that is waited on for room and for bytes, and otherwise used
+/// without waiting.
+pub(crate) struct Link(UnixStream);
+
+impl Link {
+    /// Takes a non-blocking socket over.
+    ///
+    /// # Errors
+    /// When the driver cannot register one more descriptor.
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
+        // The runtime asks no more of it than of any other socket.
+        Ok(Self(UnixStream::from_std(StdUnixStream::from(socket))?))
+    }
+
+    /// Waits until there are bytes, or the end.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.0.readable(false).await
+    }
+
+    /// Waits until there is room.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.0.writable(false).await
+    }
+
+    /// Gives the socket back.
+    #[expect(unsafe_code, reason = "the runtime gives its descriptors back raw")]
+    pub(crate) fn into_owned(self) -> OwnedFd {
+        // SAFETY: `into_raw_fd` gives up the runtime's ownership of an open
+        // descriptor, and nothing else has it.
+        unsafe { OwnedFd::from_raw_fd(self.0.into_raw_fd()) }
+    }
+}
+
+impl AsFd for Link {
+    #[expect(unsafe_code, reason = "the runtime lends its descriptors raw")]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: it is open for as long as `self` is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
+    }
+}
+
 /// Lets the shard look at the kernel between two pieces of a long job.
 ///
 /// A task that wakes itself keeps the run queue full, and the runtime looks at
@@ -148,6 +195,11 @@ impl Notify {
         if let Some(waiter) = waiter {
             waiter.wake();
         }
+    }
+
+    /// Whether nobody else has it: neither one who calls nor one who waits.
+    pub(crate) fn is_alone(&self) -> bool {
+        Rc::strong_count(&self.0) == 1
     }
 
     /// Waits for a call; takes it.

@@ -20,12 +20,13 @@ use crate::{
     Config,
     context::{Context, Totals},
     fanout::{Arrival, Fanout, Interest},
+    hls::Hall,
     http::{
         content::{Content, Policy},
         players::{self, Patience},
         request::Wish,
         response::Refusal,
-        server::{self, Turned},
+        server::{self, Over, Turned},
     },
     inbox::{Found, Peer, Registry},
     ingest::queue,
@@ -201,7 +202,8 @@ struct Shard {
     bell: Doorbell,
     orders: Inbox<ToShard>,
     mail: Inbox<Peer>,
-    registry: Registry,
+    registry: Rc<Registry>,
+    hall: Hall,
     interest: Rc<Interest>,
     fanout: RefCell<Fanout>,
     /// Somebody has come to a wheel that stood still.
@@ -217,6 +219,8 @@ impl Shard {
         // A blocking listener blocks the whole shard on epoll; on io_uring a
         // non-blocking one gives EAGAIN instead of waiting.
         rustix::io::ioctl_fionbio(&listener, driver == Driver::Epoll)?;
+        let registry = Rc::<Registry>::default();
+        let hall = Hall::new(Rc::clone(&context), Rc::clone(&registry));
         let fanout = Fanout::new(Rc::clone(&context), Rc::clone(&interest), Monotonic::now());
         Ok(Self {
             context,
@@ -225,7 +229,8 @@ impl Shard {
             bell,
             orders,
             mail,
-            registry: Registry::default(),
+            registry,
+            hall,
             interest,
             fanout: RefCell::new(fanout),
             arrival: Notify::default(),
@@ -293,7 +298,20 @@ impl Shard {
                 let key = content.key;
                 self.context.tell_peer(usize::from(from.0), Peer::Opened { key, outcome });
             }
+            Peer::News(session) => self.hall.desk.news(session),
+            Peer::Find { session, from } => {
+                let stream = self.registry.stream(session);
+                self.context.tell_peer(usize::from(from.0), Peer::Known { session, stream });
+            }
+            Peer::Known { session, stream } => self.hall.desk.known(session, stream),
+            Peer::Watches { session, viewer } => {
+                if let Some(stream) = self.registry.stream(session) {
+                    // One who may not enter is refused when it asks here.
+                    self.hall.desk.watches(&self.context, viewer, &stream, Monotonic::now()).ok();
+                }
+            }
             Peer::Opened { key, outcome } => {
+                self.hall.opened(&key, &outcome);
                 if let Ok(seat) = &outcome {
                     self.registry.learn(key.clone(), Arc::clone(seat.stream()));
                 }
@@ -330,16 +348,23 @@ impl Shard {
         let policy = Policy { private_urls: self.context.config.stream.private_urls };
         let turned = server::serve(socket, policy).await;
         self.reading.set(self.reading.get() - 1);
-        match turned {
-            Turned::Viewer(socket, wish) => {
+        let over = match turned {
+            Turned::Hls(socket, ask, rest) => {
+                self.context.count(|c| c.requests += 1);
+                self.hall.serve(socket, *ask, rest, policy).await
+            }
+            Turned::Over(over) => over,
+        };
+        match over {
+            Over::Viewer(socket, wish) => {
                 self.context.count(|c| c.requests += 1);
                 self.admit(socket, &wish);
             }
-            Turned::Control(socket, read) => {
+            Over::Control(socket, read) => {
                 self.context.count(|c| c.requests += 1);
                 self.context.tell(FromShard::Connection(Box::new(HandedConnection { socket, read, peer })));
             }
-            Turned::Closed { refused } => self.context.count(|c| match refused {
+            Over::Closed { refused } => self.context.count(|c| match refused {
                 Some(_) => c.bad_requests += 1,
                 None => c.requests += 1,
             }),
@@ -350,11 +375,10 @@ impl Shard {
     fn admit(&self, socket: OwnedFd, wish: &Wish) {
         let now = Monotonic::now();
         let config = &self.context.config.viewer;
-        let (content, limit) = (&wish.content, config.max_viewers);
-        let Some(permit) = self.context.totals.viewer(limit) else {
-            let ended = Ended::new(Cause::AtCapacity, format!("{limit} viewers are connected"));
-            self.refuse(&socket, &ended);
-            return;
+        let content = &wish.content;
+        let permit = match self.context.viewer_permit() {
+            Ok(permit) => permit,
+            Err(ended) => return self.refuse(&socket, &ended),
         };
         let usual = Patience::Headers(config.headers_after);
         let patience =
@@ -422,6 +446,7 @@ impl Shard {
                 session.tick(&self.context, now);
             }
             self.registry.sweep();
+            self.hall.desk.sweep(&self.context, now);
         }
     }
 
@@ -443,8 +468,8 @@ impl Shard {
             driver: self.driver,
             epoch: self.context.table().epoch,
             counters: self.context.counters(),
-            connections_open: fanout.len() as u64 + u64::from(self.reading.get()),
-            viewers: fanout.sending() as u64,
+            connections_open: (fanout.len() + self.hall.open()) as u64 + u64::from(self.reading.get()),
+            viewers: (fanout.sending() + self.hall.desk.guests()) as u64,
             viewers_waiting: fanout.waiting() as u64,
             waiting: self.context.queue.waiting(),
             segment_bytes: sessions.iter().map(|s| s.window_bytes()).sum(),

@@ -12,7 +12,7 @@ use std::{
 use millrace_boundary::{Cause, EngineId};
 use millrace_media::ts::Psi;
 
-use crate::segment::Window;
+use crate::{context::Context, hls::Shelf, inbox::Peer, segment::Window};
 
 /// Id of one session of a stream: 16 hex digits, in logs and answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,14 +81,15 @@ impl Ended {
     }
 }
 
-/// One session of a stream, shared by the shards: the chain's window, the
-/// count of viewers, and the end.
+/// One session of a stream, shared by the shards: the chain's window, its media
+/// segments, the count of viewers, and the end.
 #[derive(Debug)]
 pub(crate) struct Stream {
     session: SessionId,
     key: ContentKey,
     viewers: AtomicU32,
     window: Arc<Window>,
+    shelf: Arc<Shelf>,
     ended: OnceLock<Ended>,
     merged: OnceLock<Arc<Stream>>,
     /// PAT and PMT, as soon as they are known: often before there is a picture.
@@ -111,6 +112,7 @@ impl Stream {
             key,
             viewers: AtomicU32::new(0),
             window,
+            shelf: Arc::default(),
             ended: OnceLock::new(),
             merged: OnceLock::new(),
             psi: OnceLock::new(),
@@ -138,6 +140,18 @@ impl Stream {
     /// The same, for its writer.
     pub(crate) fn shared_window(&self) -> Arc<Window> {
         Arc::clone(&self.window)
+    }
+
+    /// What there is of it for HLS.
+    pub(crate) fn shelf(&self) -> &Arc<Shelf> {
+        &self.shelf
+    }
+
+    /// Those who wait on any shard for something new of it are told to look.
+    pub(crate) fn tell_waiting(&self, context: &Context) {
+        for shard in self.shelf.take_waiting(context.shards()) {
+            context.tell_peer(usize::from(shard), Peer::News(self.session));
+        }
     }
 
     /// Notes the first PSI that an engine has sent.

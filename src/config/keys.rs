@@ -6,7 +6,7 @@ pub(crate) mod docker;
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use millrace_control::{DockerUri, Subnet};
-use millrace_dataplane::{PlayerRule, StreamConfig, ViewerConfig};
+use millrace_dataplane::{HlsConfig, PlayerRule, StreamConfig, ViewerConfig};
 
 use super::kinds::{Bytes, Congestion, Cores, EngineUrl, Given, Kind, LogFormat};
 
@@ -147,6 +147,10 @@ pub(crate) const KEYS: &[&dyn AnyKey] = &[
     &WINDOW_BYTES,
     &MAX_STREAMS,
     &PRIVATE_URLS,
+    &SEGMENT,
+    &TARGET_DURATION,
+    &PART,
+    &HLS_WINDOW,
     &PREBUFFER,
     &HEADERS_AFTER,
     &PLAYERS,
@@ -318,6 +322,39 @@ pub(crate) const PRIVATE_URLS: Key<bool> = Key {
             and link-local addresses. Only for networks whose every player is trusted.",
     range: (),
     default: || StreamConfig::default().private_urls,
+};
+
+pub(crate) const SEGMENT: Key<Duration> = Key {
+    path: "hls.segment",
+    about: "A media segment ends at the first random access point after this. Not longer than\n\
+            hls.target_duration.",
+    range: seconds(1, 20),
+    default: || HlsConfig::default().segment,
+};
+
+pub(crate) const TARGET_DURATION: Key<Duration> = Key {
+    path: "hls.target_duration",
+    about: "No media segment is longer than this, rounded up to whole seconds, unless a stream's\n\
+            first ones show that its random access points are further apart. Players begin three\n\
+            target durations behind the newest segment.",
+    range: seconds(2, 20),
+    default: || HlsConfig::default().longest,
+};
+
+pub(crate) const PART: Key<Duration> = Key {
+    path: "hls.part",
+    about: "Length of a partial segment at most, for players that can follow more closely:\n\
+            they begin three parts behind. Not longer than hls.segment; 0 for none.",
+    range: seconds(0, 5),
+    default: || HlsConfig::default().part,
+};
+
+pub(crate) const HLS_WINDOW: Key<Duration> = Key {
+    path: "hls.window",
+    about: "What a media playlist lasts at least, once there is so much; six segments in any\n\
+            case. What has left it is kept for as long again while there are HLS viewers.",
+    range: seconds(6, 600),
+    default: || HlsConfig::default().window,
 };
 
 pub(crate) const PREBUFFER: Key<Duration> = Key {

@@ -20,7 +20,7 @@ use std::{
 };
 
 use millrace_control::{DockerUri, Subnet};
-use millrace_dataplane::{StreamConfig, ViewerConfig};
+use millrace_dataplane::{HlsConfig, StreamConfig, ViewerConfig};
 
 use crate::congestion;
 use complaint::Complaint;
@@ -104,6 +104,7 @@ pub(crate) struct Settings {
     /// How engines in Docker are run.
     pub(crate) fleet: docker::Fleet,
     pub(crate) streams: StreamConfig,
+    pub(crate) hls: HlsConfig,
     pub(crate) viewers: ViewerConfig,
 }
 
@@ -221,6 +222,12 @@ impl Settings {
                 max_streams: layers.get(&keys::MAX_STREAMS, complaints),
                 private_urls: layers.get(&keys::PRIVATE_URLS, complaints),
             },
+            hls: HlsConfig {
+                segment: layers.get(&keys::SEGMENT, complaints),
+                longest: whole_seconds(layers.get(&keys::TARGET_DURATION, complaints)),
+                part: layers.get(&keys::PART, complaints),
+                window: layers.get(&keys::HLS_WINDOW, complaints),
+            },
             viewers: ViewerConfig {
                 prebuffer: layers.get(&keys::PREBUFFER, complaints),
                 headers_after: layers.get(&keys::HEADERS_AFTER, complaints),
@@ -236,8 +243,12 @@ impl Settings {
     }
 }
 
+fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+}
+
 fn cross_check(settings: &Settings, layers: &Layers, complaints: &mut Vec<Complaint>) {
-    let Settings { engines, fleet, streams, viewers, .. } = settings;
+    let Settings { engines, fleet, streams, hls, viewers, .. } = settings;
     let (min, max) = fleet.bounds();
     let was_given = |path: &str| layers.strongest(path).0.is_some();
     for (broken, left, right, rule) in [
@@ -272,6 +283,13 @@ fn cross_check(settings: &Settings, layers: &Layers, complaints: &mut Vec<Compla
             "viewers.prebuffer",
             "the window must be longer than the prebuffer",
         ),
+        (
+            hls.segment > hls.longest,
+            "hls.segment",
+            "hls.target_duration",
+            "a segment must not be longer than the target duration",
+        ),
+        (hls.part > hls.segment, "hls.part", "hls.segment", "a part must not be longer than a segment"),
         (
             viewers.send_buffer < viewers.unsent_limit,
             "viewers.send_buffer",
@@ -376,6 +394,10 @@ mod tests {
         ("streams.window_bytes", "4GiB"),
         ("streams.max_streams", "1"),
         ("streams.private_urls", "true"),
+        ("hls.segment", "1s"),
+        ("hls.target_duration", "20s"),
+        ("hls.part", "0s"),
+        ("hls.window", "10m"),
         ("viewers.prebuffer", "0s"),
         ("viewers.headers_after", "0s"),
         ("viewers.players", "tivimate=1.5"),

@@ -10,6 +10,7 @@ pub(crate) mod command;
 pub(crate) mod crowd;
 pub(crate) mod docker;
 pub(crate) mod engines;
+pub(crate) mod hls;
 pub(crate) mod log;
 pub(crate) mod mutate;
 mod netns;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -244,9 +244,11 @@ fn exchange(address: SocketAddr, method: &str, path: &str) -> std::io::Result<An
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
-        match socket.read(&mut piece)? {
-            0 => break,
-            read => bytes.extend_from_slice(&piece[..read]),
+        match socket.read(&mut piece) {
+            Ok(0) => break,
+            Ok(read) => bytes.extend_from_slice(&piece[..read]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
         // Whoever tells the length need not close.
         let answer = parse_answer(&bytes);

@@ -8,11 +8,13 @@ mod invariants;
 #[test]
 fn what_fuzzing_found_stays_handled() {
     let corpora = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    for name in ["packet", "aligner", "indexer"] {
+    for name in ["packet", "aligner", "indexer", "formats", "hls"] {
         let run = match name {
             "packet" => invariants::packet,
             "aligner" => invariants::aligner,
-            _ => invariants::indexer,
+            "indexer" => invariants::indexer,
+            "formats" => invariants::formats,
+            _ => invariants::hls,
         };
         let files = fs::read_dir(corpora.join(name)).unwrap();
         let mut count = 0;

@@ -45,10 +45,13 @@ struct Found {
     psi: Vec<Arc<Psi>>,
     joins: Vec<JoinPoint>,
     pcrs: Vec<u64>,
+    /// Offset and time to decode.
+    units: Vec<(u64, u64)>,
+    random_access: Vec<u64>,
 }
 
 fn index(stream: &[u8]) -> Found {
-    let (mut indexer, mut events) = (Indexer::new(), Vec::new());
+    let (mut indexer, mut events) = (Indexer::with_units(), Vec::new());
     indexer.scan(stream, &mut events);
     let stats = indexer.stats();
     assert_eq!(stats.packets, (stream.len() / PACKET_LEN) as u64);
@@ -59,6 +62,8 @@ fn index(stream: &[u8]) -> Found {
             Event::Psi { psi, .. } => found.psi.push(psi),
             Event::Join(point) => found.joins.push(point),
             Event::Pcr { pcr, .. } => found.pcrs.push(pcr.ticks()),
+            Event::Unit { point, time } => found.units.push((point.offset, time.expect("a time stamp"))),
+            Event::RandomAccess(offset) => found.random_access.push(offset),
         }
     }
     found
@@ -91,6 +96,11 @@ fn join_points_are_the_key_frames_that_ffprobe_reports() {
             let found = index(&stream);
             let got: Vec<_> = found.joins.iter().map(|j| j.offset).collect();
             assert_eq!(got, expected, "{}, {how}", clip.name);
+            assert_eq!(found.random_access, expected, "{}, {how}", clip.name);
+            let steps: Vec<_> = found.units.windows(2).map(|pair| pair[1].1 - pair[0].1).collect();
+            assert!(steps.iter().all(|step| *step == 90_000 / 25), "{}, {how}: {steps:?}", clip.name);
+            let units: Vec<_> = found.units.iter().map(|unit| unit.0).collect();
+            assert!(expected.iter().all(|key| units.contains(key)), "{}, {how}", clip.name);
             assert!(found.joins.iter().all(|j| j.pcr.is_some()), "{}, {how}", clip.name);
         }
     }

@@ -1,9 +1,12 @@
 //! What a connection asks for, told from its first bytes.
 
-use crate::http::{
-    content::{Content, Policy, parse_content},
-    players::Patience,
-    response::Refusal,
+use crate::{
+    hls::{self, Ask, Want},
+    http::{
+        content::{Content, Policy, parse_content},
+        players::Patience,
+        response::Refusal,
+    },
 };
 
 /// A request head may be this long, its request line included.
@@ -35,6 +38,8 @@ pub(crate) enum Asked {
     StreamHead,
     /// CORS preflight of a stream path.
     Preflight,
+    /// An HLS player's, with the bytes of the request's head.
+    Hls(Box<Ask>, usize),
     /// Not a stream's path: the control thread answers.
     Other,
     /// Answer with this and close.
@@ -45,22 +50,72 @@ pub(crate) enum Asked {
 pub(crate) fn parse(bytes: &[u8], policy: Policy) -> Asked {
     let mut headers = [httparse::EMPTY_HEADER; HEADER_LIMIT];
     let mut request = httparse::Request::new(&mut headers);
-    match request.parse(bytes) {
-        Ok(httparse::Status::Complete(_)) => {}
+    let len = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return incomplete(bytes),
         Err(httparse::Error::TooManyHeaders) => {
             return Asked::Refuse(Refusal::head_too_large("more than 100 header lines"));
         }
         Err(error) => return Asked::Refuse(Refusal::bad_request(&format!("malformed request: {error}"))),
-    }
+    };
     let (Some(method), Some(target)) = (request.method, request.path) else {
         return Asked::Refuse(Refusal::bad_request("the request line is incomplete"));
     };
     if target.len() > LINE_LIMIT {
         return Asked::Refuse(Refusal::line_too_long());
     }
-    let agent = request.headers.iter().find(|h| h.name.eq_ignore_ascii_case("User-Agent"));
-    route(method, origin_form(target), agent.map_or(&[], |h| h.value), policy)
+    let target = origin_form(target);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if hls::is_hls(path) {
+        return match hls_ask(&request, method, (path, query), policy) {
+            Ok(ask) => Asked::Hls(Box::new(ask), len),
+            Err(refusal) => Asked::Refuse(refusal),
+        };
+    }
+    let agent = header(&request, "User-Agent").unwrap_or_default();
+    route(method, target, agent, policy)
+}
+
+/// The first header of this name.
+fn header<'a>(request: &httparse::Request<'_, 'a>, name: &str) -> Option<&'a [u8]> {
+    let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+    found.map(|header| header.value)
+}
+
+/// Whether a comma-separated field has this word (RFC 9110 §5.6.1), whatever
+/// its parameters but a weight of zero.
+fn has_word(field: Option<&[u8]>, word: &str) -> bool {
+    let words = field.unwrap_or_default().split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    words.into_iter().any(|item| {
+        let (name, weight) = item.split_at(item.iter().position(|b| *b == b';').unwrap_or(item.len()));
+        let is_refused = matches!(weight.trim_ascii_end(), b";q=0" | b"; q=0");
+        name.trim_ascii().eq_ignore_ascii_case(word.as_bytes()) && !is_refused
+    })
+}
+
+fn hls_ask(
+    request: &httparse::Request<'_, '_>,
+    method: &str,
+    (path, query): (&str, &str),
+    policy: Policy,
+) -> Result<Ask, Refusal> {
+    let want = match method {
+        "OPTIONS" => Want::Preflight,
+        "GET" | "HEAD" => hls::want(path, query, policy)?,
+        _ => return Err(Refusal::method_not_allowed(method)),
+    };
+    let connection = header(request, "Connection");
+    Ok(Ask {
+        want,
+        is_head: method == "HEAD",
+        // A body would be taken for the next request.
+        keeps_open: request.version == Some(1)
+            && !has_word(connection, "close")
+            && header(request, "Content-Length").is_none()
+            && header(request, "Transfer-Encoding").is_none(),
+        takes_gzip: has_word(header(request, "Accept-Encoding"), "gzip"),
+        has: header(request, "If-None-Match").map(Into::into),
+    })
 }
 
 fn incomplete(bytes: &[u8]) -> Asked {
@@ -134,6 +189,7 @@ mod tests {
             }
             Asked::StreamHead => "head".into(),
             Asked::Preflight => "preflight".into(),
+            Asked::Hls(..) => "hls".into(),
             Asked::Other => "other".into(),
             Asked::Refuse(r) => format!("refuse {}", r.status()),
         }

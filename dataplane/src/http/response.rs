@@ -80,6 +80,11 @@ impl Refusal {
         Self::new(408, "request_timeout", message, "Send the whole request at once.")
     }
 
+    /// There is nothing at this address.
+    pub(crate) fn not_found(message: &str, remedy: &'static str) -> Self {
+        Self::new(404, "not_found", message, remedy)
+    }
+
     /// The path has a meaning, the method not.
     pub(crate) fn method_not_allowed(method: &str) -> Self {
         let message = format!("{} is not possible here", method.chars().take(16).collect::<String>());
@@ -168,8 +173,12 @@ fn terms(cause: Cause) -> (u16, &'static str, u32) {
     }
 }
 
-fn reason(status: u16) -> &'static str {
+/// The words for a status (RFC 9110 §15).
+pub(crate) fn reason(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",

@@ -10,7 +10,10 @@ use super::{
     request::{Asked, HEAD_LIMIT, Wish, parse},
     response::{PREFLIGHT, Refusal, stream_head},
 };
-use crate::rt::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, TcpStream, into_owned, within};
+use crate::{
+    hls::Ask,
+    rt::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, TcpStream, into_owned, within},
+};
 
 /// A request has to be whole within this.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -23,6 +26,14 @@ const READ: usize = 2 << 10;
 
 /// What a connection has turned out to be.
 pub(crate) enum Turned {
+    /// An HLS player's, with its first request and what has been read behind it.
+    Hls(OwnedFd, Box<Ask>, Vec<u8>),
+    /// Something else.
+    Over(Over),
+}
+
+/// What a connection is once its requests are over.
+pub(crate) enum Over {
     /// A viewer's, for this stream.
     Viewer(OwnedFd, Wish),
     /// Control's, with what has been read of it.
@@ -42,7 +53,7 @@ pub(crate) async fn serve(mut socket: TcpStream, policy: Policy) -> Turned {
     let answer = loop {
         let left = deadline.since(Monotonic::now());
         let Some((read, returned)) = within(left, socket.read(buffer)).await else {
-            break if head.is_empty() { None } else { Some(Err(Refusal::too_slow())) };
+            break if head.is_empty() { None } else { Some(Asked::Refuse(Refusal::too_slow())) };
         };
         buffer = returned;
         match read {
@@ -51,29 +62,37 @@ pub(crate) async fn serve(mut socket: TcpStream, policy: Policy) -> Turned {
         }
         match parse(&head, policy) {
             Asked::More if head.len() > HEAD_LIMIT => {
-                break Some(Err(Refusal::head_too_large("head longer than 16 KiB")));
+                break Some(Asked::Refuse(Refusal::head_too_large("head longer than 16 KiB")));
             }
             Asked::More => {}
             Asked::Stream(wish) => match into_owned(socket) {
-                Ok(socket) => return Turned::Viewer(socket, wish),
-                Err(_) => return Turned::Closed { refused: None },
+                Ok(socket) => return Turned::Over(Over::Viewer(socket, wish)),
+                Err(_) => return Turned::Over(Over::Closed { refused: None }),
             },
             Asked::Other => match into_owned(socket) {
-                Ok(socket) => return Turned::Control(socket, head.into_boxed_slice()),
-                Err(_) => return Turned::Closed { refused: None },
+                Ok(socket) => return Turned::Over(Over::Control(socket, head.into_boxed_slice())),
+                Err(_) => return Turned::Over(Over::Closed { refused: None }),
             },
-            Asked::StreamHead => break Some(Ok(stream_head(None))),
-            Asked::Preflight => break Some(Ok(PREFLIGHT.to_vec())),
-            Asked::Refuse(refusal) => break Some(Err(refusal)),
+            Asked::Hls(ask, len) => match into_owned(socket) {
+                Ok(socket) => return Turned::Hls(socket, ask, head.split_off(len)),
+                Err(_) => return Turned::Over(Over::Closed { refused: None }),
+            },
+            asked @ (Asked::StreamHead | Asked::Preflight | Asked::Refuse(_)) => break Some(asked),
         }
     };
-    let Some(answer) = answer else { return Turned::Closed { refused: None } };
-    let (bytes, refused) = match answer {
-        Ok(bytes) => (bytes, None),
-        Err(refusal) => (refusal.to_bytes(), Some(refusal)),
-    };
+    let Some(asked) = answer else { return Turned::Over(Over::Closed { refused: None }) };
+    let (bytes, refused) = small_answer(asked);
     finish(socket, bytes).await;
-    Turned::Closed { refused }
+    Turned::Over(Over::Closed { refused })
+}
+
+/// The whole answer to what needs no stream, and whether it is a refusal.
+pub(crate) fn small_answer(asked: Asked) -> (Vec<u8>, Option<Refusal>) {
+    match asked {
+        Asked::StreamHead => (stream_head(None), None),
+        Asked::Refuse(refusal) => (refusal.to_bytes(), Some(refusal)),
+        _ => (PREFLIGHT.to_vec(), None),
+    }
 }
 
 /// Sends an answer, ends our side, and lets the other end read it: closing at

@@ -1,6 +1,11 @@
 //! A stream's chain with what time it is in it.
 
-use std::{borrow::Cow, io, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use millrace_boundary::Monotonic;
 use millrace_media::ts::{JoinPoint, NULL_PACKET, Psi};
@@ -12,6 +17,7 @@ use super::{
 };
 use crate::{
     config::StreamConfig,
+    hls::{Maker, Now},
     segment::{Candidate, ChainWriter, Fit, STOCK, Window},
 };
 
@@ -29,6 +35,9 @@ const ADRIFT_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub(super) struct Chain {
     writer: ChainWriter,
+    maker: Maker,
+    /// There is something new for HLS players since that was last asked.
+    has_news: bool,
     playout: Playout,
     watch: Watch,
     /// When something was last appended, filler included.
@@ -51,9 +60,16 @@ impl Chain {
     ///
     /// # Errors
     /// When the process has no descriptor or memory left.
-    pub(super) fn begin(window: Arc<Window>, candidate: &Candidate, now: Monotonic) -> io::Result<Self> {
+    pub(super) fn begin(
+        window: Arc<Window>,
+        maker: Maker,
+        candidate: &Candidate,
+        now: Monotonic,
+    ) -> io::Result<Self> {
         let mut chain = Self {
             writer: ChainWriter::new(window, now)?,
+            maker,
+            has_news: false,
             playout: Playout::new(now),
             watch: Watch::new(),
             appended: now,
@@ -134,7 +150,15 @@ impl Chain {
 
     fn publish(&mut self, packets: &[u8], now: Monotonic) -> io::Result<()> {
         self.appended = now;
-        self.writer.append(packets, now)
+        self.writer.append(packets, now)?;
+        let now = Now { monotonic: now, wall: SystemTime::now() };
+        self.has_news |= self.maker.advance(&mut self.writer, now)?;
+        Ok(())
+    }
+
+    /// Whether there is something new for HLS players since this was last asked.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
     /// Publishes a packet of filler.
@@ -233,6 +257,10 @@ mod tests {
 
     const SECOND: u64 = 27_000_000;
 
+    fn cut() -> crate::hls::Maker {
+        crate::hls::Maker::new(Arc::default(), &crate::config::HlsConfig::default(), u64::MAX)
+    }
+
     /// What a viewer reads of a stream that begins with `first` and goes on in
     /// `pieces`, and how many jumps were mended.
     fn seen<'a>(first: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, u64) {
@@ -240,7 +268,7 @@ mod tests {
         candidate.push(first);
         let window = Arc::<Window>::default();
         let now = Monotonic(Duration::from_secs(1));
-        let mut chain = Chain::begin(Arc::clone(&window), &candidate, now).unwrap();
+        let mut chain = Chain::begin(Arc::clone(&window), cut(), &candidate, now).unwrap();
         for piece in pieces {
             chain.append(piece, now).unwrap();
         }
@@ -315,7 +343,7 @@ mod tests {
         let mut maker = Maker::new();
         let mut candidate = Candidate::new();
         candidate.push(&[maker.psi(0), maker.run(25, 25)].concat());
-        let mut chain = Chain::begin(Arc::default(), &candidate, start).unwrap();
+        let mut chain = Chain::begin(Arc::default(), cut(), &candidate, start).unwrap();
         (1..120).find(|second| {
             let now = start + Duration::from_secs(*second);
             let packets = match second {
@@ -341,7 +369,7 @@ mod tests {
         let mut maker = Maker::new();
         let mut candidate = Candidate::new();
         candidate.push(&[maker.psi(0), maker.run(25, 25)].concat());
-        let mut chain = Chain::begin(Arc::default(), &candidate, start).unwrap();
+        let mut chain = Chain::begin(Arc::default(), cut(), &candidate, start).unwrap();
         // Counters from the start again, and no clock.
         chain.append(&Maker::new().psi(0), start).unwrap();
         let config = StreamConfig::default();

@@ -62,5 +62,6 @@ impl Session {
             seconds = now.since(self.asked).as_secs_f64(), "stream ended");
         self.timeline.borrow_mut().end(context, ended.cause, &ended.detail);
         self.stream.end(ended.clone());
+        self.stream.tell_waiting(context);
     }
 }

@@ -1,7 +1,7 @@
 //! From what sources bring to the chain: who writes it, and where one takes
 //! over from another.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use millrace_boundary::{Cause, Monotonic, StreamState};
 
@@ -12,7 +12,7 @@ use super::{
     session::Session,
     source::Source,
 };
-use crate::{context::Context, rt::spawn, segment::Fit};
+use crate::{context::Context, hls::Maker, rt::spawn, segment::Fit};
 
 /// Filler is sent when nothing else was for this long.
 const FILLER_AFTER: Duration = Duration::from_secs(1);
@@ -70,6 +70,7 @@ impl Session {
         if self.active() == Some(source.id) {
             let added = self.chain.borrow_mut().as_mut().map_or(Ok(()), |chain| chain.append(packets, now));
             added.map_err(|error| out_of_resources(&error))?;
+            self.tell_news(context);
             self.apply(context, Event::Bytes, now);
             self.note_started(context, source, now);
             return Ok(());
@@ -197,11 +198,16 @@ impl Session {
         let candidate = source.candidate.borrow_mut().take()?;
         let spliced = match &mut *self.chain.borrow_mut() {
             Some(chain) => chain.splice(&candidate, now),
-            none => Chain::begin(self.stream.shared_window(), &candidate, now).map(|chain| {
-                *none = Some(chain);
-                "from its first packet"
-            }),
+            none => {
+                let limit = context.config.stream.window_bytes;
+                let maker = Maker::new(Arc::clone(self.stream.shelf()), &context.config.hls, limit);
+                Chain::begin(self.stream.shared_window(), maker, &candidate, now).map(|chain| {
+                    *none = Some(chain);
+                    "from its first packet"
+                })
+            }
         };
+        self.tell_news(context);
         match spliced {
             Ok(how) => {
                 self.stream.set_engine(Some(source.engine));
@@ -218,6 +224,13 @@ impl Session {
                 self.last.replace(failure.detail);
                 Some(Event::Failed(id, failure.cause))
             }
+        }
+    }
+
+    /// Whoever waits for something new of its media segments is told of it.
+    pub(super) fn tell_news(&self, context: &Context) {
+        if self.chain.borrow_mut().as_mut().is_some_and(Chain::take_news) {
+            self.stream.tell_waiting(context);
         }
     }
 

@@ -113,6 +113,11 @@ impl Session {
         (session, seat)
     }
 
+    /// What all shards know of it.
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
     /// Its id.
     pub(crate) fn id(&self) -> SessionId {
         self.stream.session()

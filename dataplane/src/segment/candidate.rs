@@ -67,6 +67,8 @@ impl Candidate {
             match event {
                 Event::Psi { offset, psi } => self.psi.push_back((offset, psi)),
                 Event::Join(point) => self.joins.push_back(point),
+                // Its indexer does not tell of these.
+                Event::Unit { .. } | Event::RandomAccess(_) => {}
                 Event::Pcr { offset, pcr, .. } => {
                     let at = usize::try_from(offset.saturating_sub(base)).unwrap_or(0);
                     if let Some(packet) = packets.get(at..).and_then(Packet::first_of) {

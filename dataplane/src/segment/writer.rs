@@ -15,6 +15,7 @@ use millrace_boundary::Monotonic;
 use millrace_media::ts::{Event, IndexStats, Indexer, JoinPoint, PACKET_LEN, Packet, Pcr, Psi};
 
 use super::{Cursor, Join, Segment, memfd, splice::Marks};
+use crate::hls::{Mark, Place, Slice};
 
 /// Capacity of a chain's first segment: a stream that nobody keeps costs little.
 const FIRST_SEGMENT_BYTES: usize = 256 << 10;
@@ -125,6 +126,8 @@ pub(crate) struct ChainWriter {
     published: u64,
     /// PCRs of the join points found since they were last taken.
     points: Vec<u64>,
+    /// What of the index concerns media segments, since it was last taken.
+    units: Vec<Mark>,
 }
 
 /// Join points remembered until they are taken.
@@ -148,7 +151,7 @@ impl ChainWriter {
             window,
             kept: VecDeque::from([Kept { segment, end: Duration::ZERO }]),
             capacity: FIRST_SEGMENT_BYTES,
-            indexer: Indexer::new(),
+            indexer: Indexer::with_units(),
             psi: None,
             last_pcr: None,
             at: Duration::ZERO,
@@ -157,6 +160,7 @@ impl ChainWriter {
             marks: Marks::default(),
             published: 0,
             points: Vec::new(),
+            units: Vec::new(),
         };
         writer.show();
         Ok(writer)
@@ -175,6 +179,36 @@ impl ChainWriter {
     /// The PCRs, in ticks, of the join points found since this was last called.
     pub(crate) fn take_points(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.points)
+    }
+
+    /// What of the index concerns media segments, since this was last called.
+    pub(crate) fn take_units(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.units)
+    }
+
+    /// The segment that has the byte at the absolute offset `at`, if it is kept.
+    pub(crate) fn segment_at(&self, at: u64) -> Option<&Arc<Segment>> {
+        let of_it = self.kept.iter().rev().find(|kept| kept.segment.start() <= at);
+        of_it.map(|kept| &kept.segment)
+    }
+
+    /// What is kept of the bytes from the absolute offset `from` to before `to`.
+    pub(crate) fn slices(&self, from: u64, to: u64) -> Vec<Slice> {
+        let of = |kept: &Kept| {
+            let segment = &kept.segment;
+            let within = |at: u64| {
+                let at = usize::try_from(at.saturating_sub(segment.start())).unwrap_or(usize::MAX);
+                at.min(segment.published())
+            };
+            let (from, to) = (within(from), within(to));
+            (from < to).then(|| Slice { segment: Arc::clone(segment), from, to })
+        };
+        self.kept.iter().filter_map(of).collect()
+    }
+
+    /// Whether `segment` is not kept any more.
+    pub(crate) fn has_left(&self, segment: &Segment) -> bool {
+        self.window.has_left(segment)
     }
 
     /// What the index has counted.
@@ -256,10 +290,17 @@ impl ChainWriter {
                         self.marks.add(packet, pcr, offset);
                     }
                 }
+                Event::Unit { point, time } => {
+                    self.units.push(Mark::Unit(Place { point, at: self.at, time, independent: false }));
+                }
+                Event::RandomAccess(offset) => self.units.push(Mark::RandomAccess(offset)),
                 Event::Psi { offset, psi } => {
                     let to = within(offset).max(written);
                     self.write(&packets[written..to])?;
                     written = to;
+                    if self.psi.as_ref().is_some_and(|before| !goes_on(before, &psi)) {
+                        self.units.push(Mark::Break);
+                    }
                     self.psi = Some(psi);
                     let newest = self.newest();
                     if newest.psi().is_none() || newest.published() >= LEAST_PSI_RUN {
@@ -315,14 +356,13 @@ impl ChainWriter {
     }
 
     fn tick(&mut self, pcr: Pcr, discontinuity: bool, now: Monotonic) {
-        if let Some(last) = self.last_pcr.replace(pcr)
-            && !discontinuity
-        {
-            let step = Pcr::duration(pcr.ticks_since(last));
-            if !step.is_zero() && step <= LARGEST_PCR_STEP {
-                self.at += step;
-                (self.moved, self.moved_at) = (now, self.published);
-            }
+        let Some(last) = self.last_pcr.replace(pcr) else { return };
+        let step = Pcr::duration(pcr.ticks_since(last));
+        if discontinuity || step > LARGEST_PCR_STEP {
+            self.units.push(Mark::Break);
+        } else if !step.is_zero() {
+            self.at += step;
+            (self.moved, self.moved_at) = (now, self.published);
         }
     }
 
@@ -415,6 +455,11 @@ fn open(sequence: u64, start: u64, psi: Option<Arc<Psi>>, capacity: usize) -> io
         joins: [const { OnceLock::new() }; super::JOINS],
         next: OnceLock::new(),
     }))
+}
+
+/// Whether a player that reads `before` can read `after`.
+fn goes_on(before: &Psi, after: &Psi) -> bool {
+    before.pcr_pid() == after.pcr_pid() && before.main().streams() == after.main().streams()
 }
 
 fn micros(d: Duration) -> u64 {

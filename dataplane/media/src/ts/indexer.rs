@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Continuity, ContinuityChecker, PACKET_LEN, Packet, Pcr, Pid, Psi, Verdict, VideoCodec,
     clock::{Mark, Span, StreamClock},
+    pes::decode_time,
     picture::{Found, PictureSearch},
     tables::{Change, Tables},
 };
@@ -38,7 +39,6 @@ pub struct JoinPoint {
 
 /// What was found in the packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "events are few and live in one reused vector")]
 pub enum Event {
     /// Another PSI than before: applies from `offset` on, where the packet
     /// stands that completed it.
@@ -50,6 +50,17 @@ pub enum Event {
     },
     /// A viewer may begin here.
     Join(JoinPoint),
+    /// An access unit begins here, or a PES packet where there is no video: told
+    /// by [`Indexer::with_units`] alone, before it is known what is in it.
+    Unit {
+        /// Where.
+        point: JoinPoint,
+        /// When it is to be decoded, in ticks of 90 kHz.
+        time: Option<u64>,
+    },
+    /// The unit at this absolute byte offset can be decoded without those before
+    /// it: told by [`Indexer::with_units`] alone.
+    RandomAccess(u64),
     /// A PCR on the PCR PID of the PSI's main program.
     Pcr {
         /// Absolute byte offset of its packet.
@@ -106,6 +117,7 @@ pub struct Indexer {
     clock: StreamClock,
     clock_pid: Option<Pid>,
     lead: Option<Lead>,
+    tells_units: bool,
 }
 
 /// Some PIDs, a bit each.
@@ -165,7 +177,14 @@ impl Indexer {
             clock: StreamClock::default(),
             clock_pid: None,
             lead: None,
+            tells_units: false,
         }
+    }
+
+    /// One that tells where access units begin, too.
+    #[must_use]
+    pub fn with_units() -> Self {
+        Self { tells_units: true, ..Self::new() }
     }
 
     /// Counters since the start.
@@ -267,8 +286,14 @@ impl Indexer {
     fn on_unit_start(&mut self, packet: Packet<'_>, point: JoinPoint, events: &mut Vec<Event>) {
         // The unit before it ended without a picture that tells.
         self.conclude(Found::Other, events);
+        if self.tells_units {
+            events.push(Event::Unit { point: point.clone(), time: decode_time(packet) });
+        }
         let Some(lead) = &mut self.lead else { return };
         let Some(codec) = lead.codec else {
+            if self.tells_units {
+                events.push(Event::RandomAccess(point.offset));
+            }
             self.join_at_pes(point, events);
             return;
         };
@@ -300,6 +325,9 @@ impl Indexer {
         }
         let Some((point, _)) = lead.unit.take() else { return };
         if found == Found::RandomAccess {
+            if self.tells_units {
+                events.push(Event::RandomAccess(point.offset));
+            }
             lead.waits_since = self.clock.mark(self.offset);
             lead.wait = FALLBACK_AGAIN_AFTER;
             self.stats.join_points += 1;

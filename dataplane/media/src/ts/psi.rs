@@ -72,25 +72,12 @@ impl Program {
     /// Reads a PMT section whose CRC was verified (§2.4.4.8); none when its
     /// lengths contradict each other.
     pub(super) fn parse(pmt_pid: Pid, section: &[u8]) -> Option<Self> {
-        let (head, rest) = section.split_at_checked(12)?;
+        let head = section.first_chunk::<12>()?;
         let number = u16::from_be_bytes([head[3], head[4]]);
         let pcr_pid = Pid::from_low_bits(u16::from_be_bytes([head[8], head[9]]));
-        let info_len = usize::from(u16::from_be_bytes([head[10] & 0x0F, head[11]]));
-        let (_, rest) = rest.split_at_checked(info_len)?;
-        let mut rest = rest.get(..rest.len().checked_sub(4)?)?;
-        let mut streams = Vec::new();
-        while let Some((entry, after)) = rest.split_first_chunk::<5>() {
-            let &[stream_type, pid_hi, pid_lo, len_hi, len_lo] = entry;
-            let pid = Pid::from_low_bits(u16::from_be_bytes([pid_hi, pid_lo]));
-            let (info, after) =
-                after.split_at_checked(usize::from(u16::from_be_bytes([len_hi & 0x0F, len_lo])))?;
-            if pid.is_assignable() && streams.len() < STREAMS_MAX {
-                streams.push(Stream { pid, stream_type, kind: kind(stream_type, info) });
-            }
-            rest = after;
-        }
+        let streams = entries(section)?.map(|e| e.map(|(stream, _)| stream)).collect::<Option<Vec<_>>>()?;
         let pcr_pid = (pcr_pid != Pid::NULL).then_some(pcr_pid);
-        rest.is_empty().then(|| Self { number, pmt_pid, pcr_pid, streams, section: section.into() })
+        Some(Self { number, pmt_pid, pcr_pid, streams, section: section.into() })
     }
 
     /// program_number.
@@ -115,6 +102,11 @@ impl Program {
     #[must_use]
     pub fn streams(&self) -> &[Stream] {
         &self.streams
+    }
+
+    /// [`Self::streams`], each with its descriptors.
+    pub(super) fn described_streams(&self) -> impl Iterator<Item = (Stream, &[u8])> {
+        entries(&self.section).into_iter().flatten().flatten()
     }
 
     /// Its first video stream that is understood.
@@ -204,6 +196,38 @@ impl Psi {
     pub fn tracked(&self) -> &[Pid] {
         &self.tracked
     }
+}
+
+/// The streams of a PMT section with their descriptors, without those that are
+/// not looked at; none in place of what does not fit (§2.4.4.8).
+fn entries(section: &[u8]) -> Option<impl Iterator<Item = Option<(Stream, &[u8])>>> {
+    let (head, rest) = section.split_at_checked(12)?;
+    let info_len = usize::from(u16::from_be_bytes([head[10] & 0x0F, head[11]]));
+    let (_, rest) = rest.split_at_checked(info_len)?;
+    let mut rest = rest.get(..rest.len().checked_sub(4)?)?;
+    let mut count = 0;
+    Some(std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let Some((stream, info, after)) = split_entry(rest) else {
+                rest = &[];
+                return Some(None);
+            };
+            rest = after;
+            if stream.pid.is_assignable() && count < STREAMS_MAX {
+                count += 1;
+                return Some(Some((stream, info)));
+            }
+        }
+        None
+    }))
+}
+
+/// The first entry of the second loop of a PMT, its descriptors, and the rest.
+fn split_entry(entries: &[u8]) -> Option<(Stream, &[u8], &[u8])> {
+    let (&[stream_type, pid_hi, pid_lo, len_hi, len_lo], rest) = entries.split_first_chunk::<5>()?;
+    let pid = Pid::from_low_bits(u16::from_be_bytes([pid_hi, pid_lo]));
+    let (info, after) = rest.split_at_checked(usize::from(u16::from_be_bytes([len_hi & 0x0F, len_lo])))?;
+    Some((Stream { pid, stream_type, kind: kind(stream_type, info) }, info, after))
 }
 
 /// Source: ISO/IEC 13818-1 table 2-34; ATSC A/53-3 and A/52 for 0x81 and 0x87;

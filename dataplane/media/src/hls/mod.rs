@@ -1,0 +1,3 @@
+//! HTTP Live Streaming, after RFC 8216.
+
+pub mod source;

@@ -1,0 +1,126 @@
+//! Answers to HLS players.
+
+use std::sync::Arc;
+
+use crate::{
+    hls::{list::Body, playlist::Playlist},
+    http::response::{Refusal, reason},
+    stream::Stream,
+};
+
+/// The media type of a playlist (RFC 8216 §4).
+const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
+/// The media type of a media segment (RFC 3555).
+const MEDIA_TYPE: &str = "video/mp2t";
+
+/// An answer: its head, and what follows it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) head: Vec<u8>,
+    pub(crate) payload: Payload,
+}
+
+/// What follows a head.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    /// Nothing, or what stands in the head's buffer already.
+    None,
+    /// A playlist.
+    Text(Arc<[u8]>),
+    /// Media of a stream.
+    Media(Body, Arc<Stream>),
+}
+
+impl Answer {
+    /// A playlist for whoever does not have it yet.
+    pub(crate) fn playlist(playlist: &Playlist, gzip: bool, has: Option<&[u8]>, open: bool) -> Self {
+        let etag = &playlist.etag;
+        if has.is_some_and(|has| names(has, etag)) {
+            let head = head(304, open, format_args!("ETag: {etag}\r\nCache-Control: no-cache\r\n"));
+            return Self { head, payload: Payload::None };
+        }
+        let text = if gzip { playlist.gzip() } else { &playlist.text };
+        let encoding = if gzip { "Content-Encoding: gzip\r\n" } else { "" };
+        let head = head(
+            200,
+            open,
+            format_args!(
+                "Content-Type: {PLAYLIST_TYPE}\r\nContent-Length: {}\r\n{encoding}ETag: {etag}\r\n\
+                 Vary: Accept-Encoding\r\nCache-Control: no-cache\r\n",
+                text.len()
+            ),
+        );
+        Self { head, payload: Payload::Text(Arc::clone(text)) }
+    }
+
+    /// A playlist that is this viewer's alone.
+    pub(crate) fn own_playlist(text: &str, open: bool) -> Self {
+        let fields = format_args!(
+            "Content-Type: {PLAYLIST_TYPE}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+            text.len()
+        );
+        Self { head: head(200, open, fields), payload: Payload::Text(text.as_bytes().into()) }
+    }
+
+    /// What a playlist's head would be, of which nothing is known yet.
+    pub(crate) fn playlist_head(open: bool) -> Self {
+        let fields = format_args!("Content-Type: {PLAYLIST_TYPE}\r\nCache-Control: no-store\r\n");
+        Self { head: head(200, open, fields), payload: Payload::None }
+    }
+
+    /// A media segment or a part, which never changes under its name.
+    pub(crate) fn media(body: Body, stream: Arc<Stream>, seconds: u64, open: bool) -> Self {
+        let fields = format_args!(
+            "Content-Type: {MEDIA_TYPE}\r\nContent-Length: {}\r\nCache-Control: max-age={seconds}\r\n",
+            body.len()
+        );
+        Self { head: head(200, open, fields), payload: Payload::Media(body, stream) }
+    }
+
+    /// Asks again at another address.
+    pub(crate) fn elsewhere(location: &str, open: bool) -> Self {
+        let fields = format_args!("Location: {location}\r\nContent-Length: 0\r\nCache-Control: no-store\r\n");
+        Self { head: head(307, open, fields), payload: Payload::None }
+    }
+
+    /// Why there is nothing.
+    pub(crate) fn refusal(refusal: &Refusal) -> Self {
+        Self { head: refusal.to_bytes(), payload: Payload::None }
+    }
+}
+
+/// Whether a list of entity tags has this one, or stands for any.
+fn names(list: &[u8], etag: &str) -> bool {
+    let tags = list.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+    tags.into_iter().any(|tag| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == etag.as_bytes())
+}
+
+fn head(status: u16, open: bool, fields: std::fmt::Arguments<'_>) -> Vec<u8> {
+    let connection = if open { "keep-alive" } else { "close" };
+    format!(
+        "HTTP/1.1 {status} {}\r\n{fields}Connection: {connection}\r\nX-Content-Type-Options: nosniff\r\n\
+         Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: Content-Length, Date, ETag\r\n\r\n",
+        reason(status)
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_validator_matches_its_own_tag_and_no_other() {
+        for (list, matches) in [
+            ("\"5.1\"", true),
+            ("W/\"5.1\"", true),
+            ("\"4.0\", \"5.1\"", true),
+            ("*", true),
+            ("\"5.10\"", false),
+            ("5.1", false),
+            ("", false),
+        ] {
+            assert_eq!(names(list.as_bytes(), "\"5.1\""), matches, "{list}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! From a chain to its media segments: done by the shard that writes it.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use millrace_boundary::Monotonic;
+use millrace_media::ts::{Discontinuity, Formats, PACKET_LEN, Packet, Pid};
+
+use super::{
+    cutter::{Cut, Cutter, Lengths, Place},
+    list::{Body, List, MediaSegment, Open, Part, Shelf},
+};
+use crate::{
+    config::HlsConfig,
+    segment::{ChainWriter, read_at},
+};
+
+/// Segments in a playlist at least, once there are so many.
+const LEAST_LISTED: usize = 6;
+/// While somebody asked within this, segments outlive the chain's window.
+const ASKED_WITHIN: Duration = Duration::from_secs(60);
+/// So many segments are looked into for what the stream is made of, from its
+/// beginning and from each break.
+const FORMAT_LOOKS: u32 = 3;
+/// Of each, this much.
+const FORMAT_BYTES: usize = 1 << 20;
+/// Segments kept however large they are: with fewer a player cannot begin.
+const LEAST_KEPT: usize = 3;
+/// Packets before a random access unit that may be its PAT and PMT.
+const LEAD_IN: usize = 16;
+
+/// Makes the media segments of one stream.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    shelf: Arc<Shelf>,
+    cutter: Cutter,
+    part_target: Duration,
+    segments: VecDeque<Arc<MediaSegment>>,
+    /// Breaks before the first of them.
+    discontinuities: u64,
+    writing: Option<Writing>,
+    formats: Arc<Formats>,
+    /// How often what the stream is made of is looked for yet.
+    looks: u32,
+    /// Wall clock less stream time.
+    epoch: Option<SystemTime>,
+    next_sequence: u64,
+    /// The first one in the playlist; never falls.
+    first_listed: u64,
+    /// What the playlist lasts at least, once there is so much.
+    window: Duration,
+    /// Bytes kept at most, of segments that have ended.
+    limit: u64,
+}
+
+/// Both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) monotonic: Monotonic,
+    pub(crate) wall: SystemTime,
+}
+
+/// The segment that is being written.
+#[derive(Debug)]
+struct Writing {
+    /// A player can begin with it.
+    independent: bool,
+    /// Its first byte, which may lie before the unit that it begins with: PAT
+    /// and PMT.
+    from: u64,
+    /// The first byte of its open part, and whether a player can begin there.
+    part_from: u64,
+    is_part_independent: bool,
+    /// PAT and PMT, where the stream does not have them there itself.
+    preface: Box<[u8]>,
+    open: Open,
+}
+
+impl Maker {
+    pub(crate) fn new(shelf: Arc<Shelf>, config: &HlsConfig, limit: u64) -> Self {
+        let lengths = Lengths { segment: config.segment, longest: config.longest, part: config.part };
+        Self {
+            shelf,
+            cutter: Cutter::new(lengths),
+            part_target: config.part,
+            segments: VecDeque::new(),
+            discontinuities: 0,
+            writing: None,
+            formats: Arc::default(),
+            looks: FORMAT_LOOKS,
+            epoch: None,
+            next_sequence: 0,
+            first_listed: 0,
+            window: config.window,
+            limit,
+        }
+    }
+
+    /// Takes what the writer has found since last time; says whether there is
+    /// anything new for players.
+    ///
+    /// # Errors
+    /// When the kernel cannot read its own memory.
+    pub(crate) fn advance(&mut self, writer: &mut ChainWriter, now: Now) -> io::Result<bool> {
+        let mut cuts = Vec::new();
+        for mark in writer.take_units() {
+            self.cutter.on(mark, &mut cuts);
+        }
+        let mut has_news = false;
+        for cut in cuts {
+            has_news |= self.cut(cut, writer, now)?;
+        }
+        if has_news {
+            self.show(writer, now);
+        }
+        Ok(has_news)
+    }
+
+    fn cut(&mut self, cut: Cut, writer: &ChainWriter, now: Now) -> io::Result<bool> {
+        let (next, is_break, lengths) = match cut {
+            Cut::Part { length, next } => {
+                self.end_part(length, next.point.offset, writer);
+                self.begin_part(&next);
+                return Ok(true);
+            }
+            Cut::Begin(next) => (next, false, None),
+            Cut::Segment { length, part_length, next, is_break } => {
+                (next, is_break, Some((length, part_length)))
+            }
+        };
+        let (from, preface) = beginning(writer, &next)?;
+        if let Some((length, part_length)) = lengths {
+            self.end_part(part_length, from, writer);
+            self.end_segment(length, from, writer);
+            self.look_for_formats(writer)?;
+        }
+        if is_break {
+            self.looks = FORMAT_LOOKS;
+        }
+        if is_break || self.epoch.is_none() {
+            self.epoch = now.wall.checked_sub(writer.head());
+        }
+        let wall = self.epoch.and_then(|epoch| epoch.checked_add(next.at)).unwrap_or(now.wall);
+        self.writing = Some(Writing {
+            independent: next.independent,
+            from,
+            part_from: from,
+            is_part_independent: next.independent,
+            preface,
+            open: Open { wall, is_break, parts: Vec::new() },
+        });
+        Ok(lengths.is_some())
+    }
+
+    /// The open part ends before the byte `to`.
+    fn end_part(&mut self, duration: Duration, to: u64, writer: &ChainWriter) {
+        let Some(writing) = self.writing.as_mut().filter(|_| !self.part_target.is_zero()) else { return };
+        let is_first = writing.open.parts.is_empty();
+        let preface = if is_first { writing.preface.clone() } else { Box::default() };
+        writing.open.parts.push(Arc::new(Part {
+            duration,
+            independent: writing.is_part_independent,
+            body: Body { preface, slices: writer.slices(writing.part_from, to) },
+        }));
+    }
+
+    fn begin_part(&mut self, first: &Place) {
+        if let Some(writing) = &mut self.writing {
+            writing.part_from = first.point.offset;
+            writing.is_part_independent = first.independent;
+        }
+    }
+
+    /// The segment that is being written ends before the byte `to`.
+    fn end_segment(&mut self, duration: Duration, to: u64, writer: &ChainWriter) {
+        let Some(Writing { independent, from, preface, open, .. }) = self.writing.take() else { return };
+        self.segments.push_back(Arc::new(MediaSegment {
+            sequence: self.next_sequence,
+            duration,
+            is_break: open.is_break,
+            independent,
+            wall: open.wall,
+            body: Body { preface, slices: writer.slices(from, to) },
+            parts: open.parts,
+        }));
+        self.next_sequence += 1;
+    }
+
+    /// Looks what the newest segment is made of, unless that is known.
+    fn look_for_formats(&mut self, writer: &ChainWriter) -> io::Result<()> {
+        let Some(newest) = self.segments.back().filter(|_| self.looks > 0) else { return Ok(()) };
+        let psi = newest.body.slices.first().and_then(|slice| slice.segment.psi());
+        let Some(psi) = psi.or(writer.psi()) else { return Ok(()) };
+        let formats = Formats::of(psi, &newest.body.beginning(FORMAT_BYTES)?);
+        self.looks = if formats.codecs().is_some() { 0 } else { self.looks - 1 };
+        self.formats = Arc::new(formats);
+        Ok(())
+    }
+
+    /// Lets go of what is not needed any more, and shows the rest.
+    fn show(&mut self, writer: &ChainWriter, now: Now) {
+        let (Some(target), Some(newest)) = (self.cutter.target_duration(), self.segments.back()) else {
+            return;
+        };
+        let newest = newest.sequence;
+        let (mut listed, mut time) = (0, Duration::ZERO);
+        for segment in self.segments.iter().rev() {
+            if segment.sequence < self.first_listed || (listed >= LEAST_LISTED && time >= self.window) {
+                break;
+            }
+            listed += 1;
+            time += segment.duration;
+        }
+        self.first_listed = newest + 1 - listed as u64;
+        self.let_go(writer, time, now.monotonic);
+        let first = self.segments.iter().take_while(|segment| segment.sequence < self.first_listed).count();
+        let breaks = self.segments.iter().take(first).filter(|segment| segment.is_break).count();
+        let Some(open) = self.writing.as_ref().map(|writing| writing.open.clone()) else { return };
+        self.shelf.show(List::new(
+            self.segments.iter().cloned().collect(),
+            first,
+            self.discontinuities + breaks as u64,
+            (target, self.part_target),
+            open,
+            Arc::clone(&self.formats),
+        ));
+    }
+
+    /// A segment that has left the playlist, which lasts `listed`, is kept for
+    /// as long as that and itself (RFC 8216 §6.2.2), if anybody asks at all and
+    /// the limit in bytes allows it.
+    fn let_go(&mut self, writer: &ChainWriter, listed: Duration, now: Monotonic) {
+        let is_asked_for = self.shelf.was_asked_within(ASKED_WITHIN, now);
+        let mut behind: Duration = self.segments.iter().map(|segment| segment.duration).sum();
+        let mut bytes: u64 = self.segments.iter().map(|segment| segment.body.len()).sum();
+        while let Some(oldest) = self.segments.front().filter(|_| self.segments.len() > LEAST_KEPT) {
+            let is_due = behind > listed * 2 + oldest.duration * 2;
+            let has_left = || oldest.body.slices.first().is_none_or(|slice| writer.has_left(&slice.segment));
+            if !is_due && bytes <= self.limit && (is_asked_for || !has_left()) {
+                break;
+            }
+            behind = behind.saturating_sub(oldest.duration);
+            bytes -= oldest.body.len();
+            self.discontinuities += u64::from(oldest.is_break);
+            self.first_listed = self.first_listed.max(oldest.sequence + 1);
+            self.segments.pop_front();
+        }
+    }
+}
+
+/// Where the segment begins that begins with `place`, and what has to be put
+/// before it: PAT and PMT, unless the stream has them right there.
+fn beginning(writer: &ChainWriter, place: &Place) -> io::Result<(u64, Box<[u8]>)> {
+    let at = place.point.offset;
+    let Some(segment) = writer.segment_at(at) else { return Ok((at, Box::default())) };
+    let Some(psi) = segment.psi() else { return Ok((at, Box::default())) };
+    let within = usize::try_from(at - segment.start()).unwrap_or(0);
+    let lead_in = within.min(LEAD_IN * PACKET_LEN);
+    let mut bytes = vec![0; lead_in];
+    read_at(segment.memfd(), &mut bytes, (within - lead_in) as u64)?;
+    match psi_before(&bytes, psi.main().pmt_pid()) {
+        Some(packets) => Ok((at - (packets * PACKET_LEN) as u64, Box::default())),
+        None => Ok((at, place.point.preface(psi, Discontinuity::None).into())),
+    }
+}
+
+/// How many packets before the end of `bytes` a PAT stands that nothing but the
+/// PMT of this PID, and packets that carry no stream, follow.
+fn psi_before(bytes: &[u8], pmt: Pid) -> Option<usize> {
+    let (mut has_pmt, mut found) = (false, None);
+    for (before, packet) in bytes.as_chunks::<PACKET_LEN>().0.iter().rev().enumerate() {
+        let packet = Packet::new(packet);
+        match packet.pid() {
+            Pid::PAT if has_pmt => found = Some(before + 1),
+            pid if pid == pmt => has_pmt = true,
+            Pid::NULL => {}
+            _ if !packet.has_payload() => {}
+            _ => break,
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "maker_tests.rs"]
+mod tests;

@@ -1,0 +1,130 @@
+//! HLS as players get it: every rule of the standard holds over every playlist,
+//! and the segments are the broadcast, packet by packet.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    collections::BTreeSet,
+    thread,
+    time::{Duration, Instant},
+};
+
+use millrace_emulator::{ContentId, Scenario};
+use support::{
+    Server,
+    engines::EngineProcess,
+    hls::{
+        client::Client,
+        report::{Report, Settings},
+        stream,
+    },
+    stage::{Setup, Stage, signed},
+    wait_until,
+};
+
+mod support;
+
+const RATE: u32 = 2_000_000;
+
+fn manifest(id: &ContentId) -> String {
+    format!("/ace/manifest.m3u8?id={id}")
+}
+
+/// What signed packets cannot have: pictures that tell of themselves.
+const OF_CODING: &[&str] = &["codecs", "resolution", "segment-random-access"];
+
+/// Nothing is wrong but what the rules of `allowed` say.
+#[track_caller]
+fn assert_clean(name: &str, report: &Report, allowed: &[&str]) {
+    let allowed: BTreeSet<_> = allowed.iter().collect();
+    let wrong: Vec<_> = report.findings.iter().filter(|f| !allowed.contains(&f.complaint.rule)).collect();
+    let first: Vec<_> = wrong.iter().take(10).map(ToString::to_string).collect();
+    assert!(wrong.is_empty(), "{name}: {} complaints:\n{}", wrong.len(), first.join("\n"));
+}
+
+/// All runs are the broadcast of `id`, nothing lost, twice or changed.
+#[track_caller]
+fn assert_broadcast(name: &str, report: &Report, id: &ContentId, runs: usize) {
+    let found = report.runs();
+    assert_eq!(found.len(), runs, "{name}");
+    for run in found {
+        let (proof, complaints) = stream::prove(&run, id.verifier().unwrap());
+        assert!(complaints.is_empty(), "{name}: {complaints:#?}");
+        assert!(proof.first.is_some(), "{name}: {proof:?}");
+    }
+}
+
+#[test]
+fn every_rule_holds_and_segments_are_the_broadcast() {
+    let Some(stage) = Stage::start(&Setup::default()) else { return };
+    let address = stage.server.address();
+    let usual = Settings::default();
+    let ways = [
+        ("plain reloads", usual),
+        ("reloads that are held", Settings { blocking: true, ..usual }),
+        ("parts", Settings { blocking: true, parts: true, ..usual }),
+        ("updates", Settings { blocking: true, delta: true, ..usual }),
+    ];
+    let id = signed(RATE, Scenario::healthy(), 1);
+    thread::scope(|scope| {
+        for (name, settings) in ways {
+            let id = &id;
+            scope.spawn(move || {
+                let mut client = Client::open(address, &manifest(id), settings);
+                client.watch(Duration::from_secs(30));
+                let report = client.finish();
+                println!(
+                    "{name}: {} playlists, {} segments, {} parts, {} updates, {} asked for again, {} connections",
+                    report.playlists.len(),
+                    report.segments.len(),
+                    report.parts,
+                    report.updates,
+                    report.owed,
+                    report.connections,
+                );
+                assert_clean(name, &report, OF_CODING);
+                assert!(report.segments.len() >= 7, "{name}: {}", report.segments.len());
+                assert_broadcast(name, &report, id, 1);
+            });
+        }
+    });
+}
+
+/// Engines as processes, and the server in front of them.
+fn fleet(engines: usize, cpus: &str) -> (Vec<EngineProcess>, Server) {
+    let engines: Vec<_> =
+        (0..engines).map(|n| EngineProcess::start(&["--fast", "--seed", &n.to_string()])).collect();
+    let urls: Vec<_> = engines.iter().map(|engine| format!("http://{}", engine.address())).collect();
+    let mut args = vec!["--listen", "127.0.0.1:0", "--cpus", cpus];
+    urls.iter().for_each(|url| args.extend(["--engine", url]));
+    let server = Server::start(&args).allow("engine turned");
+    let is_ready = || server.get("/api/v1/engines").text().matches("\"ready\"").count() == engines.len();
+    assert!(wait_until(SOON, is_ready), "{}", server.log());
+    (engines, server)
+}
+
+/// The engine that plays the only stream.
+fn playing(server: &Server) -> Option<usize> {
+    let streams: serde_json::Value = serde_json::from_slice(&server.get("/api/v1/streams").body).unwrap();
+    usize::try_from(streams["streams"][0]["engine"].as_u64()?).ok()
+}
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn engines_are_killed_and_the_playlist_goes_on_with_the_next_packet() {
+    let (mut engines, server) = fleet(3, "0,1");
+    let id = signed(RATE, Scenario::healthy(), 2);
+    let settings = Settings { blocking: true, parts: true, ..Settings::default() };
+    let mut client = Client::open(server.address(), &manifest(&id), settings);
+    let begun = Instant::now();
+    for _ in 0..2 {
+        client.watch(Duration::from_secs(6));
+        engines[playing(&server).unwrap()].kill();
+    }
+    client.watch(Duration::from_secs(10));
+    let report = client.finish();
+    println!("killed twice in {:.1?}: {} segments", begun.elapsed(), report.segments.len());
+    assert_clean("killed", &report, OF_CODING);
+    assert_broadcast("killed", &report, &id, 1);
+    assert!(report.segments.len() >= 5, "{}", report.segments.len());
+}
