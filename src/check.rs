@@ -1,5 +1,6 @@
 //! `check`: what of this machine will hold the server back, and the remedy.
 
+mod disk;
 mod docker_fleet;
 
 use std::{fmt::Write, fs, net::TcpListener, path::Path, thread, time::Duration};

@@ -39,8 +39,8 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 use millrace_boundary::{FromShard, Inbox, Mailbox, ToShard};
 
 pub use fleet::docker::{
-    DockerError, DockerLook, DockerTls, DockerUri, ENGINE_LABEL, PORT_LABEL, TlsError, UnusableContainer,
-    look_at_docker,
+    DiskLook, DockerError, DockerLook, DockerTls, DockerUri, ENGINE_LABEL, PORT_LABEL, TlsError,
+    UnusableContainer, look_at_docker,
 };
 
 pub use api::admins::Subnet;

@@ -114,7 +114,7 @@ impl Units {
     fn next_name(&mut self) -> Arc<str> {
         loop {
             self.names = self.names.wrapping_add(1);
-            let name = format!("{}-{}", self.fleet, self.names);
+            let name = self.fleet.engine(self.names);
             // Also by one that stopped while no server ran, until it is removed.
             let is_taken =
                 self.list.iter().any(|unit| *unit.name == *name) || self.seen_names.contains(name.as_str());

@@ -4,6 +4,7 @@
 mod carry;
 mod demand;
 mod fates;
+mod ground;
 mod image;
 mod lease;
 mod lists;

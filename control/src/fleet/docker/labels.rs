@@ -37,6 +37,11 @@ impl FleetName {
             && text.chars().all(|c| plain(c) || matches!(c, '_' | '.' | '-'));
         is_sound.then(|| Self(text.into()))
     }
+
+    /// What the container of an engine is called.
+    pub(crate) fn engine(&self, number: u32) -> String {
+        format!("{self}-{number}")
+    }
 }
 
 impl fmt::Display for FleetName {

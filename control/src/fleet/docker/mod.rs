@@ -9,6 +9,7 @@ mod body;
 mod classify;
 mod container;
 mod daemon;
+mod disk;
 mod error;
 mod events;
 mod hands;
@@ -40,6 +41,7 @@ pub(crate) use {
     informer::Client,
 };
 pub use {
+    disk::DiskLook,
     error::DockerError,
     look::{DockerLook, UnusableContainer, look_at_docker},
     tls::{DockerTls, TlsError},
@@ -59,6 +61,7 @@ const MAX_ENGINES: usize = 1_000;
 pub(crate) use {
     auth::{Credentials, from_file as credentials},
     autopsy::HostLook,
+    disk::look as look_at_disk,
     hands::Hands,
     image::{ImageRef, PullPolicy},
     known::ContainerId,
