@@ -45,7 +45,9 @@ pub use fleet::docker::{
 
 pub use api::admins::Subnet;
 pub use turn::DISMISS_LIMIT;
-pub use units::{CacheKind, Container, DockerFleet, FleetLook, Pull, Recycle, Scale, look_at_fleet};
+pub use units::{
+    CacheKind, Container, DockerFleet, FleetLook, Pull, Recycle, Scale, Tried, look_at_fleet, try_fleet,
+};
 
 /// Where the engines come from.
 #[derive(Clone, Debug)]

@@ -46,7 +46,7 @@ pub(super) struct Listing {
 impl Daemon {
     /// Asks for its version, so that both speak the older one's API, and where
     /// we are if we are in one of its containers.
-    pub(super) async fn connect(uri: &DockerUri) -> Result<Self, DockerError> {
+    pub(crate) async fn connect(uri: &DockerUri) -> Result<Self, DockerError> {
         // Below the deadlines here, bollard has one of its own for heads of answers.
         let limit = ANSWER.as_secs();
         let (docker, host) = match uri {
