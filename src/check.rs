@@ -1,11 +1,13 @@
 //! `check`: what of this machine will hold the server back, and the remedy.
 
+mod disk;
 mod docker_fleet;
+mod trial;
 
 use std::{fmt::Write, fs, net::TcpListener, path::Path, thread, time::Duration};
 
 use anyhow::Result;
-use millrace_control::{DockerError, DockerLook, DockerUri, ENGINE_LABEL, look_at_docker};
+use millrace_control::{DockerError, DockerFleet, DockerLook, DockerUri, ENGINE_LABEL, look_at_docker};
 use rustix::process::Resource;
 use serde::Serialize;
 
@@ -64,6 +66,15 @@ impl Finding {
     }
 }
 
+/// How far it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Nothing is changed.
+    Look,
+    /// What the server does to Docker at its start is done as well, and taken back.
+    Trial,
+}
+
 /// How findings are printed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Format {
@@ -73,8 +84,9 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Looks at everything. Takes as long as one engine that does not answer.
-pub(crate) fn examine(settings: &Settings) -> Vec<Finding> {
+/// Looks at everything. Takes as long as one engine that does not answer, and
+/// a trial as long as the image takes to be pulled.
+pub(crate) fn examine(settings: &Settings, depth: Depth) -> Vec<Finding> {
     let mut findings = vec![
         kernel(),
         uring(),
@@ -87,7 +99,10 @@ pub(crate) fn examine(settings: &Settings) -> Vec<Finding> {
         tcp_memory(u64::from(settings.viewers.max_viewers) * u64::from(settings.viewers.send_buffer)),
     ];
     findings.extend(settings.server.data_dir.as_deref().map(data_dir));
-    findings.extend(fleet(settings));
+    findings.extend(fleet(settings, depth));
+    if depth == Depth::Trial && findings.iter().all(|finding| finding.what != trial::WHAT) {
+        findings.push(trial::none());
+    }
     findings
 }
 
@@ -251,7 +266,7 @@ fn data_dir(dir: &Path) -> Finding {
 }
 
 /// The engines that `serve` would use.
-fn fleet(settings: &Settings) -> Vec<Finding> {
+fn fleet(settings: &Settings, depth: Depth) -> Vec<Finding> {
     let engines = &settings.engines;
     let managed = |uri: &DockerUri| {
         let data_dir = settings.server.data_dir.as_deref();
@@ -266,13 +281,13 @@ fn fleet(settings: &Settings) -> Vec<Finding> {
     }
     if let Some(uri) = &engines.docker {
         return match managed(uri) {
-            Some(fleet) => docker_fleet::examine(&fleet, DOCKER_LIMIT),
+            Some(fleet) => own_fleet(&fleet, depth),
             None => docker(uri),
         };
     }
     match &engines.docker_host {
         DockerHost::At(uri) => match look_at_docker(uri, engines::LOOK_LIMIT) {
-            Ok(_) if let Some(fleet) = managed(uri) => docker_fleet::examine(&fleet, DOCKER_LIMIT),
+            Ok(_) if let Some(fleet) = managed(uri) => own_fleet(&fleet, depth),
             Ok(look) if look.engines + look.unusable.len() > 0 => docker_answers(uri, &look),
             Ok(look) => vec![
                 Finding::ok("Docker", format!("{uri} runs Docker {} and no engine of ours", look.version)),
@@ -292,6 +307,15 @@ fn fleet(settings: &Settings) -> Vec<Finding> {
             Finding::ok("engine", emulated),
         ],
     }
+}
+
+/// Engines that Millrace makes.
+fn own_fleet(fleet: &DockerFleet, depth: Depth) -> Vec<Finding> {
+    let mut findings = docker_fleet::examine(fleet, DOCKER_LIMIT);
+    if depth == Depth::Trial {
+        findings.extend(trial::run(fleet));
+    }
+    findings
 }
 
 /// A daemon that was named.

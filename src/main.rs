@@ -54,6 +54,10 @@ enum Command {
         /// Print the findings as JSON
         #[arg(long)]
         json: bool,
+        /// Try in Docker what the server would do at its start, and take it back: pull the image if
+        /// docker.pull says so, make one container as an engine's and remove it without starting it
+        #[arg(long)]
+        trial: bool,
     },
     /// Run an emulated AceStream engine; its own flags follow (see engine-emulator --help)
     #[command(disable_help_flag = true)]
@@ -102,8 +106,9 @@ fn run(command: Command) -> Result<ExitCode> {
             logging::start(config.settings.server.log)?;
             return supervise::serve(&config);
         }
-        Command::Check { flags, json } => {
-            let findings = check::examine(&Config::load(&flags)?.settings);
+        Command::Check { flags, json, trial } => {
+            let depth = if trial { check::Depth::Trial } else { check::Depth::Look };
+            let findings = check::examine(&Config::load(&flags)?.settings, depth);
             print(&check::report(&findings, if json { check::Format::Json } else { check::Format::Text })?)?;
             return Ok(if check::any_failure(&findings) { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }

@@ -52,6 +52,13 @@ fn check_finds_what_is_there_and_fails_only_on_what_stops_the_server() {
             format!("ok    engine: {engine} runs AceStream 3.2.11\n"),
         ),
         (
+            "a trial where there is nothing to try",
+            &["--listen", free, "--engine", &engine, "--trial"],
+            0,
+            "warn  trial: nothing was tried: with this configuration Millrace makes no engines in Docker ("
+                .into(),
+        ),
+        (
             "a dead engine",
             &["--listen", free, "--engine", &dead],
             1,

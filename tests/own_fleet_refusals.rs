@@ -17,7 +17,7 @@ use serde_json::Value;
 use support::{
     crowd::{Crowd, assert_unbroken},
     docker::{Act, DockerProxy, Registry, Times},
-    own_fleet::{self, OwnFleet, engines},
+    own_fleet::{self, Finding, OwnFleet, engines},
     server::Server,
     stage::{path, signed},
     wait_until,
@@ -59,8 +59,22 @@ struct Case {
     says: &'static [&'static str],
     /// What is tried, and how often within the window.
     tries: (&'static str, std::ops::RangeInclusive<usize>),
-    /// Level and words of what `check` says, if it can.
-    check: Option<(&'static str, &'static str)>,
+    /// What `check` says of it.
+    check: &'static [Finds],
+}
+
+/// How `check` is asked, and level and words of what it says.
+struct Finds(Asked, &'static str, &'static str);
+
+/// How `check` is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Plainly,
+    /// From where the daemon's disk is seen.
+    BesideTheDaemon,
+    Trial,
+    /// Where the daemon has the faults that the server sees.
+    TrialByProxy,
 }
 
 /// A daemon with an engine that somebody else runs, on which all is watched.
@@ -105,16 +119,35 @@ impl Scene {
         assert_unbroken(name, &self.crowd.seen(viewer), RATE, run);
     }
 
-    /// What `check` finds, as level, words and remedy.
-    fn check(&self) -> Vec<[String; 3]> {
-        let uri = self.fleet.docker.uri();
-        let args = self.fleet.args(Some(&uri), &["--listen", "127.0.0.1:0", "--json"]);
-        let output = Command::new(env!("CARGO_BIN_EXE_millrace")).arg("check").args(args).output().unwrap();
-        let findings: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let all = findings.as_array().unwrap().iter();
-        all.map(|f| ["level", "found", "remedy"].map(|key| text(&f[key]))).collect()
+    /// What `check` finds.
+    fn check(&self, asked: Asked) -> Vec<Finding> {
+        let docker = &self.fleet.docker;
+        match asked {
+            Asked::Plainly => self.fleet.check(&docker.uri(), &[]),
+            Asked::BesideTheDaemon => {
+                let target = docker.pid().unwrap().to_string();
+                let mut beside = Command::new("nsenter");
+                beside.args(["--mount", "--target", &target, env!("CARGO_BIN_EXE_millrace")]);
+                self.fleet.check_by(beside, &docker.uri(), &[])
+            }
+            Asked::Trial => self.fleet.check(&docker.uri(), &["--trial"]),
+            Asked::TrialByProxy => self.fleet.check(&self.proxy.uri(), &["--trial"]),
+        }
+    }
+
+    /// What `check` says of a case; a trial in the words of the log.
+    fn is_found(&self, case: &Case, server: &Server) {
+        for Finds(asked, level, words) in case.check {
+            let found = self.check(*asked);
+            let it = found.iter().find(|f| f.level == *level && f.found.contains(words));
+            let remedy = it.map_or("", |f| &f.remedy);
+            assert!(!remedy.is_empty(), "{}: {found:#?}", case.name);
+            if matches!(asked, Asked::Trial | Asked::TrialByProxy) {
+                let log = server.log();
+                assert!(log.contains(words) && log.contains(remedy), "{}: {remedy}\n{log}", case.name);
+            }
+            assert_eq!(self.fleet.trials(), [], "{}", case.name);
+        }
     }
 
     /// Plays a case until it is told, and checks all but how it ends.
@@ -135,12 +168,7 @@ impl Scene {
         let most = *case.tries.1.end() + late;
         let fits = (*case.tries.1.start()..=most).contains(&tries);
         assert!(fits, "{}: {tries} × {} in {took:?}\n{}", case.name, case.tries.0, server.log());
-        if let Some((level, words)) = case.check {
-            let found = self.check();
-            let it = found.iter().find(|[of, found, _]| of == level && found.contains(words));
-            let remedy = it.map_or("", |[_, _, remedy]| remedy);
-            assert!(!remedy.is_empty(), "{}: {found:#?}", case.name);
-        }
+        self.is_found(case, &server);
         self.went_on(case.name, viewer, begun);
         assert_eq!(server.get("/healthz").status, 200, "{}", case.name);
         (server, viewer, begun)
@@ -196,7 +224,10 @@ fn what_cannot_be_made_is_told_with_its_remedy_and_seldom_tried() {
                 "let it be pulled when it is missing",
             ],
             tries: ("GET /images/{name}/json", 1..=2),
-            check: Some(("fail", "nobody/has-it:1 is not there")),
+            check: &[
+                Finds(Asked::Plainly, "fail", "nobody/has-it:1 is not there"),
+                Finds(Asked::Trial, "fail", "image nobody/has-it:1: there is no image nobody/has-it:1"),
+            ],
         },
         Case {
             name: "a registry that refuses",
@@ -204,7 +235,7 @@ fn what_cannot_be_made_is_told_with_its_remedy_and_seldom_tried() {
             codes: &["image_missing"],
             says: &["cannot reach the registry of 127.0.0.1:1/engine:1", "correct the registry's name"],
             tries: (PULL, 1..=2),
-            check: None,
+            check: &[Finds(Asked::Trial, "fail", "cannot reach the registry of 127.0.0.1:1/engine:1")],
         },
         Case {
             name: "a network that is missing",
@@ -212,7 +243,7 @@ fn what_cannot_be_made_is_told_with_its_remedy_and_seldom_tried() {
             codes: &["engines_cannot_be_made", "engine_deed_failed"],
             says: &["the network is missing", "docker network create"],
             tries: (CREATE, CREATES),
-            check: Some(("fail", "there is no network nowhere")),
+            check: &[Finds(Asked::Plainly, "fail", "there is no network nowhere")],
         },
         Case {
             name: "a lender that is missing",
@@ -220,7 +251,11 @@ fn what_cannot_be_made_is_told_with_its_remedy_and_seldom_tried() {
             codes: &["engines_cannot_be_made", "engine_deed_failed"],
             says: &["whose network is shared is missing", "start that container, or correct its name"],
             tries: (CREATE, CREATES),
-            check: Some(("fail", "the container nobody, whose network is shared, is not there")),
+            check: &[Finds(
+                Asked::Plainly,
+                "fail",
+                "the container nobody, whose network is shared, is not there",
+            )],
         },
         Case {
             name: "a template that is unknown",
@@ -228,7 +263,7 @@ fn what_cannot_be_made_is_told_with_its_remedy_and_seldom_tried() {
             codes: &["template_unusable"],
             says: &["there is no template \"nothing\"", "name one of /api/v1/templates"],
             tries: no_creates,
-            check: Some(("fail", "there is no template \"nothing\"")),
+            check: &[Finds(Asked::Plainly, "fail", "there is no template \"nothing\"")],
         },
     ];
     for case in cases {
@@ -251,7 +286,7 @@ fn what_is_mended_is_found_out_and_containers_of_others_are_left_alone() {
         codes: &["ports_used_up"],
         says: &["are taken", "widen docker.ports"],
         tries: (CREATE, 1..=1),
-        check: Some(("fail", "1 of 3 from")),
+        check: &[Finds(Asked::Plainly, "fail", "1 of 3 from")],
     };
     let (server, viewer, begun) = scene.plays(&case);
     scene.recovers(case.name, &server, viewer, begun);
@@ -293,7 +328,10 @@ fn what_is_mended_is_found_out_and_containers_of_others_are_left_alone() {
             "Millrace leaves it alone",
         ],
         tries: (CREATE, 2..=3),
-        check: Some(("warn", "container stranger carries the label of the fleet")),
+        check: &[
+            Finds(Asked::Plainly, "warn", "container stranger carries the label of the fleet"),
+            Finds(Asked::Plainly, "warn", "the name millrace-1 is taken by container"),
+        ],
     };
     let (server, viewer, begun) = scene.plays(&case);
     scene.recovers(case.name, &server, viewer, begun);
@@ -315,7 +353,7 @@ fn what_is_mended_is_found_out_and_containers_of_others_are_left_alone() {
         codes: &["engines_cannot_be_made", "engine_deed_failed"],
         says: &["no space left", "docker system df"],
         tries: (CREATE, CREATES),
-        check: None,
+        check: &[Finds(Asked::TrialByProxy, "fail", "no space left")],
     };
     let (server, viewer, begun) = scene.plays(&case);
     scene.proxy.lift();
@@ -332,7 +370,10 @@ fn what_is_mended_is_found_out_and_containers_of_others_are_left_alone() {
         codes: &["engines_cannot_be_made", "engine_deed_failed"],
         says: &["no space left", "docker system df"],
         tries: (CREATE, CREATES),
-        check: None,
+        check: &[
+            Finds(Asked::BesideTheDaemon, "fail", "no container can be made"),
+            Finds(Asked::Trial, "fail", "no space left"),
+        ],
     };
     let is_full = || {
         let made = scene.fleet.docker.try_docker(&["create", "--name", "probe", "engine-emulator"]);
@@ -453,13 +494,20 @@ fn a_pull_that_hangs_ends_in_time_and_is_seldom_tried() {
         codes: &["image_missing"],
         says: &["took longer than 2s", "pull the image by hand, or allow more time"],
         tries: (PULL, 1..=2),
-        check: None,
+        check: &[Finds(Asked::Trial, "fail", "took longer than 2s")],
     };
     let (server, viewer, begun) = scene.plays(&case);
     registry.set_rate(u64::MAX);
     scene.recovers(case.name, &server, viewer, begun);
     assert!(server.logs_within(SOON, "the image is there"), "{}", server.log());
     scene.over(server, viewer);
+
+    scene.fleet.docker.docker(&["rmi", &image]);
+    for how in ["was pulled", "is there"] {
+        let found = scene.fleet.trial(&scene.fleet.docker.uri());
+        assert!(found[0] == ("ok".to_owned(), format!("image {image} {how}")), "{found:#?}");
+        assert_eq!(scene.fleet.trials(), []);
+    }
 }
 
 #[test]

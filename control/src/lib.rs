@@ -39,13 +39,15 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 use millrace_boundary::{FromShard, Inbox, Mailbox, ToShard};
 
 pub use fleet::docker::{
-    DockerError, DockerLook, DockerTls, DockerUri, ENGINE_LABEL, PORT_LABEL, TlsError, UnusableContainer,
-    look_at_docker,
+    DiskLook, DockerError, DockerLook, DockerTls, DockerUri, ENGINE_LABEL, PORT_LABEL, TlsError,
+    UnusableContainer, look_at_docker,
 };
 
 pub use api::admins::Subnet;
 pub use turn::DISMISS_LIMIT;
-pub use units::{CacheKind, Container, DockerFleet, FleetLook, Pull, Recycle, Scale, look_at_fleet};
+pub use units::{
+    CacheKind, Container, DockerFleet, FleetLook, Pull, Recycle, Scale, Tried, look_at_fleet, try_fleet,
+};
 
 /// Where the engines come from.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use millrace_control::{DockerFleet, FleetLook, Pull, look_at_fleet};
 
-use super::{Finding, docker_host, docker_refuses, unusable};
+use super::{Finding, disk, docker_host, docker_refuses, unusable};
 
 /// The interface of Docker 20.10.
 const OLDEST_API: (usize, usize) = (1, 41);
@@ -24,7 +24,7 @@ fn found(fleet: &DockerFleet, look: &FleetLook, is_free: impl Fn(u16) -> bool) -
     let mut findings = vec![version(fleet, look)];
     findings.extend(docker_host(&look.docker));
     findings.extend([image(fleet, look), network(look), ports(fleet, look, is_free), memory(fleet, look)]);
-    findings.push(containers(fleet, look));
+    findings.extend([disk::room(&look.disk), containers(fleet, look)]);
     findings.extend(look.colliding.iter().map(|name| {
         Finding::warn(
             "fleet",
@@ -35,6 +35,8 @@ fn found(fleet: &DockerFleet, look: &FleetLook, is_free: impl Fn(u16) -> bool) -
             "remove it, or its label io.millrace.fleet; or name the fleet otherwise in docker.name",
         )
     }));
+    let taken = look.taken_names.iter();
+    findings.extend(taken.map(|(wrong, remedy)| Finding::warn("engine name", wrong, remedy)));
     findings.extend(unusable(&look.docker));
     findings
 }
@@ -129,7 +131,7 @@ fn containers(fleet: &DockerFleet, look: &FleetLook) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use millrace_control::{DockerLook, UnusableContainer};
+    use millrace_control::{DiskLook, DockerLook, UnusableContainer};
 
     use super::{super::Level, *};
     use crate::config::{Config, Flags};
@@ -165,7 +167,20 @@ mod tests {
             running: 2,
             stopped: 0,
             colliding: Vec::new(),
+            taken_names: Vec::new(),
+            disk: Ok(DiskLook {
+                directory: "/var/lib/docker".into(),
+                bytes: 100 << 30,
+                free: 1 << 30,
+                free_for_root: 6 << 30,
+                free_inodes: Some(10_000),
+            }),
         }
+    }
+
+    /// Its disk.
+    fn disk(look: &mut FleetLook) -> &mut DiskLook {
+        look.disk.as_mut().unwrap()
     }
 
     #[test]
@@ -295,6 +310,87 @@ mod tests {
                 Level::Warn,
                 "engine memory",
                 &["9 engines of 1024 MiB are more than the host's 8192 MiB", "lower docker.memory"],
+            ),
+            (
+                "room on the disk",
+                &[],
+                same,
+                0,
+                Level::Ok,
+                "Docker disk",
+                &["1024 of 102400 MiB and 10000 inodes are free in /var/lib/docker"],
+            ),
+            (
+                "a disk whose inodes are not counted",
+                &[],
+                |look| disk(look).free_inodes = None,
+                0,
+                Level::Ok,
+                "Docker disk",
+                &["1024 of 102400 MiB are free"],
+            ),
+            (
+                "a disk elsewhere",
+                &[],
+                |look| look.disk = Err("the daemon is elsewhere".into()),
+                0,
+                Level::Ok,
+                "Docker disk",
+                &["not looked at: the daemon is elsewhere"],
+            ),
+            (
+                "little room",
+                &[],
+                |look| disk(look).free = (1 << 30) - 1,
+                0,
+                Level::Warn,
+                "Docker disk",
+                &["1023 of 102400 MiB", "want 1024 MiB", "docker system df"],
+            ),
+            (
+                "few inodes",
+                &[],
+                |look| disk(look).free_inodes = Some(9_999),
+                0,
+                Level::Warn,
+                "Docker disk",
+                &["9999 inodes are free", "10000 inodes", "docker system df"],
+            ),
+            (
+                "room for root alone",
+                &[],
+                |look| (disk(look).free, disk(look).free_for_root) = (0, 64 << 20),
+                0,
+                Level::Warn,
+                "Docker disk",
+                &["0 of 102400 MiB", "docker system df"],
+            ),
+            (
+                "no room",
+                &[],
+                |look| (disk(look).free, disk(look).free_for_root) = (0, (64 << 20) - 1),
+                0,
+                Level::Fail,
+                "Docker disk",
+                &["no container can be made", "docker system df"],
+            ),
+            (
+                "no inodes",
+                &[],
+                |look| disk(look).free_inodes = Some(0),
+                0,
+                Level::Fail,
+                "Docker disk",
+                &["0 inodes are free", "no container can be made", "docker system df"],
+            ),
+            (
+                "a name that is taken",
+                &[],
+                |look| look.taken_names = vec![("millrace-1 is taken".into(), "rename it".into())],
+                0,
+                Level::Warn,
+                "engine name",
+                &["millrace-1 is taken", "rename it"],
             ),
             (
                 "its containers",

@@ -6,10 +6,12 @@ use std::{
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    process::Command,
     time::{Duration, Instant, SystemTime},
 };
 
 use millrace_emulator::ContentId;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -116,6 +118,44 @@ impl OwnFleet {
                 what: text(&e["Action"]),
             })
             .collect()
+    }
+}
+
+/// One thing that `check` has looked at.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Finding {
+    pub(crate) level: String,
+    pub(crate) what: String,
+    pub(crate) found: String,
+    /// Empty where nothing is wrong.
+    #[serde(default)]
+    pub(crate) remedy: String,
+}
+
+impl OwnFleet {
+    /// What `check` finds with these further arguments, on the daemon at `uri`.
+    pub(crate) fn check(&self, uri: &str, args: &[&str]) -> Vec<Finding> {
+        self.check_by(Command::new(env!("CARGO_BIN_EXE_millrace")), uri, args)
+    }
+
+    /// The same of a server that is called in another way.
+    pub(crate) fn check_by(&self, mut program: Command, uri: &str, args: &[&str]) -> Vec<Finding> {
+        let all = self.args(Some(uri), &[&["--listen", "127.0.0.1:0", "--json"], args].concat());
+        let output = program.arg("check").args(all).output().expect("it is there");
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Level and words of what a trial finds.
+    pub(crate) fn trial(&self, uri: &str) -> Vec<(String, String)> {
+        let found = self.check(uri, &["--trial"]).into_iter().filter(|finding| finding.what == "trial");
+        found.map(|finding| (finding.level, finding.found)).collect()
+    }
+
+    /// Containers of trials of this fleet.
+    pub(crate) fn trials(&self) -> Vec<Container> {
+        let is_it = |c: &Container| c.labels.get("io.millrace.trial").is_some_and(|of| of == "millrace");
+        self.docker.containers().into_iter().filter(is_it).collect()
     }
 }
 

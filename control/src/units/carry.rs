@@ -87,26 +87,11 @@ impl Units {
 
     /// Ports for one engine, as many as its command line names.
     fn lease(&mut self, now: Monotonic) -> Result<Ports, ports::NoPort> {
-        let wants = self.wants;
         // Ports in a network of somebody else's cannot be tried from here.
         let is_ours = self.spec.as_ref().is_none_or(|spec| !matches!(spec.network, Network::Container(_)));
-        let mut leased = Vec::new();
-        for wanted in [true, wants.https, wants.api, wants.p2p] {
-            let port = match wanted {
-                true => self.ports.take(now, |port| !is_ours || ports::is_free(port)).map(Some),
-                false => Ok(None),
-            };
-            match port {
-                Ok(port) => leased.push(port),
-                Err(error) => {
-                    self.ports.release(leased.into_iter().flatten());
-                    return Err(error);
-                }
-            }
-        }
+        let leased = self.ports.lease(now, self.wants, |port| !is_ours || ports::is_free(port))?;
         self.journal.close("ports_used_up", "a port is free again");
-        let at = |place: usize| leased.get(place).copied().flatten();
-        Ok(Ports { http: at(0).unwrap_or_default(), https: at(1), api: at(2), p2p: at(3) })
+        Ok(leased)
     }
 
     /// Names rise, so that none is given twice: a container of that name may
@@ -114,7 +99,7 @@ impl Units {
     fn next_name(&mut self) -> Arc<str> {
         loop {
             self.names = self.names.wrapping_add(1);
-            let name = format!("{}-{}", self.fleet, self.names);
+            let name = self.fleet.engine(self.names);
             // Also by one that stopped while no server ran, until it is removed.
             let is_taken =
                 self.list.iter().any(|unit| *unit.name == *name) || self.seen_names.contains(name.as_str());

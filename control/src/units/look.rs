@@ -1,17 +1,16 @@
 //! One look at where a fleet is to be run, for people.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use bollard::query_parameters::{InspectContainerOptions, InspectNetworkOptions};
 
-use super::{DockerFleet, spec};
-use crate::{
-    fleet::docker::{
-        Closely, ContainerState, Daemon, DockerError, DockerLook, EngineSpec, FLEET_LABEL, FleetName, Hands,
-        ImageRef, Network, look, look_within, marks,
-    },
-    template::Templates,
-    turn::TEMPLATES,
+use super::{DockerFleet, ground::Ground};
+use crate::fleet::docker::{
+    Closely, ContainerState, Daemon, DiskLook, DockerError, DockerLook, EngineSpec, FLEET_LABEL, FleetName,
+    Hands, ImageRef, Network, Seen, look, look_at_disk, look_within, marks,
 };
 
 /// What one look shows.
@@ -38,6 +37,11 @@ pub struct FleetLook {
     pub stopped: usize,
     /// Names of containers of others that carry this fleet's label.
     pub colliding: Vec<String>,
+    /// Of the first names that a server would give its engines, those that
+    /// containers of others have, with what helps.
+    pub taken_names: Vec<(String, String)>,
+    /// Room on the daemon's disk; or why it cannot be told from here.
+    pub disk: Result<DiskLook, String>,
 }
 
 /// Looks once at where a fleet is to be run. Blocks for `limit` at most.
@@ -50,14 +54,10 @@ pub fn look_at_fleet(fleet: &DockerFleet, limit: Duration) -> Result<FleetLook, 
 
 async fn closely(fleet: &DockerFleet, patience: Duration) -> Result<FleetLook, DockerError> {
     let Closely { docker, daemon, seen } = look(&fleet.uri, patience).await?;
-    let name = FleetName::parse(&fleet.name)
-        .ok_or_else(|| DockerError::BadSpec(format!("{:?} is no name of a fleet", fleet.name)))?;
-    let hands = Hands::new(daemon.docker(), name);
-    let host = hands.host().await?;
-    let file = fleet.data_dir.as_ref().map(|dir| dir.join(TEMPLATES));
-    let (templates, _) = Templates::load(file.as_deref());
+    let (ground, numbered) = tokio::join!(Ground::of(fleet, &daemon), daemon.numbered(&fleet.name));
+    let (Ground { fleet: name, hands, host, spec }, numbered) = (ground?, numbered?);
     let (mut found, mut ports_of_one) = (None, 1);
-    let image = match spec::of(&fleet.container, &templates, &host) {
+    let image = match spec {
         Err(error) => Err((error.message, error.remedy)),
         Ok((spec, wants)) => {
             ports_of_one += [wants.https, wants.api, wants.p2p].into_iter().filter(|wanted| *wanted).count();
@@ -97,7 +97,26 @@ async fn closely(fleet: &DockerFleet, patience: Duration) -> Result<FleetLook, D
         running,
         stopped,
         colliding,
+        taken_names: taken_names(&name, fleet.scale.max, &seen, &numbered),
+        disk: look_at_disk(&fleet.uri, &host.root_dir, patience).await,
     })
+}
+
+/// Whose names the fleet would run into: `others` are containers without our
+/// label, and those of engines are passed over by whoever names one.
+fn taken_names(
+    fleet: &FleetName,
+    count: usize,
+    seen: &[Seen],
+    others: &HashMap<String, String>,
+) -> Vec<(String, String)> {
+    let engines: HashSet<&str> = seen.iter().map(|one| &*one.name).collect();
+    let names = (1..).map(|number| fleet.engine(number)).filter(|name| !engines.contains(name.as_str()));
+    let taken = names.take(count).filter_map(|name| {
+        let id = others.get(&name)?.clone();
+        Some(in_words(DockerError::NameForeign { name, id }))
+    });
+    taken.collect()
 }
 
 async fn image(hands: &Hands, spec: &EngineSpec) -> Result<(String, bool), (String, String)> {
@@ -124,8 +143,8 @@ async fn network(daemon: &Daemon, network: &Network, limit: Duration) -> Result<
                     format!("there is no network {name}"),
                     format!("create it: docker network create {name}; or correct docker.network"),
                 )),
-                Ok(Err(error)) => Err(unknown(error.into())),
-                Err(_) => Err(unknown(DockerError::Silent(limit))),
+                Ok(Err(error)) => Err(in_words(error.into())),
+                Err(_) => Err(in_words(DockerError::Silent(limit))),
             }
         }
         Network::Container(lender) => {
@@ -140,8 +159,8 @@ async fn network(daemon: &Daemon, network: &Network, limit: Duration) -> Result<
                     Some(false) | None => missing("does not run"),
                 },
                 Ok(Err(error)) if is_missing(&error) => missing("is not there"),
-                Ok(Err(error)) => Err(unknown(error.into())),
-                Err(_) => Err(unknown(DockerError::Silent(limit))),
+                Ok(Err(error)) => Err(in_words(error.into())),
+                Err(_) => Err(in_words(DockerError::Silent(limit))),
             }
         }
     }
@@ -151,6 +170,37 @@ fn is_missing(error: &bollard::errors::Error) -> bool {
     matches!(error, bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })
 }
 
-fn unknown(error: DockerError) -> (String, String) {
+fn in_words(error: DockerError) -> (String, String) {
     (error.to_string(), error.remedy().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn of_the_first_names_those_of_others_are_told() {
+        let seen = |name: &str| Seen {
+            id: "e".into(),
+            name: name.into(),
+            state: ContainerState::Running,
+            address: Ok(([127, 0, 0, 1], 1).into()),
+            labels: Arc::default(),
+            created: 0,
+            image: String::new(),
+        };
+        let engines = ["main-1", "main-3"].map(seen);
+        let others = ["main-2", "main-4", "main-5", "main-6", "other-4"];
+        let others = others.map(|name| (name.to_owned(), format!("id-{name}"))).into();
+        let fleet = FleetName::parse("main").unwrap();
+        let taken = taken_names(&fleet, 3, &engines, &others);
+        let told: Vec<_> = taken.iter().map(|(wrong, _)| wrong.as_str()).collect();
+        let expected = ["main-2", "main-4", "main-5"].map(|name| {
+            format!("the name {name} is taken by container id-{name}, which is not of this fleet")
+        });
+        assert_eq!(told, expected);
+        assert!(taken.iter().all(|(_, remedy)| remedy.contains("Millrace leaves it alone")), "{taken:?}");
+    }
 }

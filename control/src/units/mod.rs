@@ -4,6 +4,7 @@
 mod carry;
 mod demand;
 mod fates;
+mod ground;
 mod image;
 mod lease;
 mod lists;
@@ -16,6 +17,7 @@ mod settings;
 mod spec;
 mod storm;
 mod tidings;
+mod trial;
 mod unit;
 mod work;
 
@@ -48,6 +50,7 @@ use ports::Ports;
 use served::Served;
 pub use settings::{CacheKind, Container, DockerFleet, Pull, Recycle, Scale};
 use storm::Storm;
+pub use trial::{Tried, try_fleet};
 pub(crate) use unit::Unit;
 pub(crate) use work::{Outcome, Work};
 

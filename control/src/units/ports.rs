@@ -8,6 +8,8 @@ use std::{
 
 use millrace_boundary::Monotonic;
 
+use crate::{fleet::docker::Ports as OfEngine, template::Wants};
+
 /// A port that Docker found taken is left alone for this long.
 const BURNT: Duration = Duration::from_secs(60);
 
@@ -17,6 +19,12 @@ const BURNT: Duration = Duration::from_secs(60);
 pub(crate) struct NoPort {
     /// Those there are.
     pub(crate) range: RangeInclusive<u16>,
+}
+
+impl NoPort {
+    /// What helps.
+    pub(crate) const REMEDY: &str =
+        "widen docker.ports, or end what listens there; engines of other servers count as well";
 }
 
 /// The ports of a range, and whose they are.
@@ -56,6 +64,34 @@ impl Ports {
         self.taken.insert(port);
         self.next = if port == last { first } else { port + 1 };
         Ok(port)
+    }
+
+    /// Takes the ports of one engine, as many as its command line names.
+    ///
+    /// # Errors
+    /// When one is missing; then none is taken.
+    pub(crate) fn lease(
+        &mut self,
+        now: Monotonic,
+        wants: Wants,
+        is_free: impl Fn(u16) -> bool,
+    ) -> Result<OfEngine, NoPort> {
+        let mut leased = Vec::new();
+        for wanted in [true, wants.https, wants.api, wants.p2p] {
+            let port = match wanted {
+                true => self.take(now, &is_free).map(Some),
+                false => Ok(None),
+            };
+            match port {
+                Ok(port) => leased.push(port),
+                Err(error) => {
+                    self.release(leased.into_iter().flatten());
+                    return Err(error);
+                }
+            }
+        }
+        let at = |place: usize| leased.get(place).copied().flatten();
+        Ok(OfEngine { http: at(0).unwrap_or_default(), https: at(1), api: at(2), p2p: at(3) })
     }
 
     /// These are taken by an engine that was there before.

@@ -172,11 +172,7 @@ impl Units {
 
     /// No port is left for an engine that was to be made.
     pub(super) fn no_port(&mut self, error: &NoPort, now: Monotonic) {
-        self.journal.open(
-            "ports_used_up",
-            error.to_string(),
-            "widen docker.ports, or end what listens there; engines of other servers count as well",
-        );
+        self.journal.open("ports_used_up", error.to_string(), NoPort::REMEDY);
         // As many as there are have to do for a while. It is no failure to make
         // one: that would keep those that have ports from being made anew.
         self.no_port_until = Some(now + PORTS_RETRY);
@@ -208,9 +204,8 @@ impl Units {
             return;
         };
         let policy = match (self.settings.container.pull, std::mem::take(&mut self.pull_now)) {
-            (Pull::Never, _) => PullPolicy::Never,
-            (Pull::Always, _) | (Pull::Missing, true) => PullPolicy::Always,
-            (Pull::Missing, false) => PullPolicy::Missing,
+            (Pull::Missing, true) => PullPolicy::Always,
+            (pull, _) => pull.policy(),
         };
         let image = spec.image.clone();
         let progress = self.image.begun();

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use crate::fleet::docker::DockerUri;
+use crate::fleet::docker::{DockerUri, PullPolicy};
 
 /// A fleet of containers that Millrace makes, watches and takes away; plain
 /// values, already checked.
@@ -111,6 +111,17 @@ pub enum Pull {
     Always,
     /// Never.
     Never,
+}
+
+impl Pull {
+    /// What is done where nobody asks for more.
+    pub(super) const fn policy(self) -> PullPolicy {
+        match self {
+            Self::Missing => PullPolicy::Missing,
+            Self::Always => PullPolicy::Always,
+            Self::Never => PullPolicy::Never,
+        }
+    }
 }
 
 /// Where an engine's disk cache is kept.

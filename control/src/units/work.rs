@@ -7,8 +7,8 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     autoscale::UnitId,
     fleet::docker::{
-        ContainerId, Credentials, DockerError, EngineSpec, FleetName, Hands, HostLook, ImageRef, Ports,
-        Progress, PullPolicy, credentials,
+        AuthError, ContainerId, Credentials, DockerError, EngineSpec, FleetName, Hands, HostLook, ImageRef,
+        Ports, Progress, PullPolicy, credentials,
     },
     journal::Autopsy,
     unit::{Deed, Fault},
@@ -231,23 +231,34 @@ async fn fetch(
     auth_file: Option<PathBuf>,
     progress: &watch::Sender<Progress>,
 ) -> Result<(), DockerError> {
-    let wrong = || DockerError::BadSpec(format!("{image:?} names no image; allowed: {}", ImageRef::ALLOWED));
-    let image = ImageRef::parse(image).ok_or_else(wrong)?;
-    let registry = image.registry().to_owned();
-    // A file may lie on a disk that does not answer.
-    let read = tokio::task::spawn_blocking(move || -> Result<Option<Credentials>, String> {
-        let Some(file) = auth_file else { return Ok(None) };
-        credentials(&file, &registry).map_err(|error| format!("{error}; {}", error.remedy()))
+    let image = reference(image)?;
+    let credentials = credentials_for(&image, auth_file).await.unwrap_or_else(|error| {
+        let error = format!("{error}; {}", error.remedy());
+        tracing::warn!(%error, "the registry is asked without credentials");
+        None
     });
-    let credentials = match tokio::time::timeout(FILE, read).await {
-        Ok(Ok(Ok(credentials))) => credentials,
-        Ok(Ok(Err(error))) => {
-            tracing::warn!(%error, "the registry is asked without credentials");
-            None
-        }
-        Ok(Err(_)) | Err(_) => None,
-    };
-    hands.fetch(&image, policy, credentials.as_ref(), limit, progress).await
+    hands.fetch(&image, policy, credentials.as_ref(), limit, progress).await.map(drop)
+}
+
+/// The image that a spec names.
+pub(super) fn reference(image: &str) -> Result<ImageRef, DockerError> {
+    let wrong = || DockerError::BadSpec(format!("{image:?} names no image; allowed: {}", ImageRef::ALLOWED));
+    ImageRef::parse(image).ok_or_else(wrong)
+}
+
+/// What its registry is shown, as far as the file says in time.
+pub(super) async fn credentials_for(
+    image: &ImageRef,
+    auth_file: Option<PathBuf>,
+) -> Result<Option<Credentials>, AuthError> {
+    let Some(file) = auth_file else { return Ok(None) };
+    let registry = image.registry().to_owned();
+    // It may lie on a disk that does not answer.
+    let read = tokio::task::spawn_blocking(move || credentials(&file, &registry));
+    match tokio::time::timeout(FILE, read).await {
+        Ok(Ok(credentials)) => credentials,
+        Ok(Err(_)) | Err(_) => Ok(None),
+    }
 }
 
 /// What a failure means for the unit.

@@ -46,7 +46,7 @@ pub(super) struct Listing {
 impl Daemon {
     /// Asks for its version, so that both speak the older one's API, and where
     /// we are if we are in one of its containers.
-    pub(super) async fn connect(uri: &DockerUri) -> Result<Self, DockerError> {
+    pub(crate) async fn connect(uri: &DockerUri) -> Result<Self, DockerError> {
         // Below the deadlines here, bollard has one of its own for heads of answers.
         let limit = ANSWER.as_secs();
         let (docker, host) = match uri {
@@ -124,6 +124,19 @@ impl Daemon {
         Ok(Listing { found, known })
     }
 
+    /// Containers without our label that are called `prefix`, a dash and a number
+    /// up to 9,999, whatever they do: names and ids, the newest 2,000 at most.
+    pub(crate) async fn numbered(&self, prefix: &str) -> Result<HashMap<String, String>, DockerError> {
+        let name = format!("^/?{}-[1-9][0-9]{{0,3}}$", prefix.replace('.', "[.]"));
+        let found = self.list([("name", vec![name])]).await?.into_iter().take(MAX_LISTED);
+        let others = found.filter(|one| one.labels.as_ref().is_none_or(|labels| !is_labelled(labels)));
+        let named = |one: ContainerSummary| {
+            let (names, id) = (one.names?, one.id?);
+            Some(names.into_iter().map(move |name| (name.trim_start_matches('/').to_owned(), id.clone())))
+        };
+        Ok(others.filter_map(named).flatten().collect())
+    }
+
     /// What happens to containers and to who is on which network, for as long
     /// as it tells; the request leaves with the first look at the stream. Those
     /// of networks have no label that could be asked for.
@@ -169,6 +182,10 @@ impl Daemon {
 /// It goes to a terminal.
 pub(super) fn word(text: String) -> String {
     text.chars().filter(|c| !c.is_control()).take(40).collect()
+}
+
+fn is_labelled(labels: &HashMap<String, String>) -> bool {
+    labels.get(ENGINE_LABEL).is_some_and(|value| value == "true")
 }
 
 fn is_engine() -> String {

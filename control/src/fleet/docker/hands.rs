@@ -3,6 +3,7 @@
 
 mod ask;
 mod sweep;
+mod trial;
 
 #[cfg(test)]
 mod deadline_tests;
@@ -22,7 +23,7 @@ use std::{
 
 use bollard::{
     Docker,
-    models::ContainerInspectResponse,
+    models::{ContainerCreateBody, ContainerCreateResponse, ContainerInspectResponse},
     query_parameters::{
         CreateContainerOptions, InspectContainerOptions, KillContainerOptions, RemoveContainerOptions,
         RestartContainerOptions, StopContainerOptions,
@@ -41,6 +42,8 @@ use super::{
 };
 use crate::random::Random;
 use sweep::{Sweep, What};
+
+pub(crate) use {ask::Fetched, trial::Trial};
 
 /// For a look at one container.
 const LOOK: Duration = Duration::from_secs(5);
@@ -106,22 +109,40 @@ impl Hands {
         let mut body = spec.body(ports, &self.fleet, name)?;
         let attempt = format!("{:016x}-{}", self.process, self.attempts.fetch_add(1, Ordering::Relaxed));
         body.labels.get_or_insert_default().insert(ATTEMPT_LABEL.to_owned(), attempt.clone());
-        let options = CreateContainerOptions { name: Some(name.to_owned()), platform: String::new() };
-        let asked = Asked::Create { image: &spec.image, name };
         let sweep = Sweep::armed(self, What::Attempt(attempt));
-        let made = within(CREATE, asked, self.docker.create_container(Some(options), body)).await;
+        let made = self.ask_to_create(body, &spec.image, name).await;
         if made.as_ref().err().is_none_or(|error| !is_unknown(error)) {
             sweep.disarm();
         }
+        let (id, warnings) = self.created(made).await?;
+        for warning in warnings {
+            tracing::warn!(container = name, %warning, "Docker warns");
+        }
+        Ok(id)
+    }
+
+    async fn ask_to_create(
+        &self,
+        body: ContainerCreateBody,
+        image: &str,
+        name: &str,
+    ) -> Result<ContainerCreateResponse, DockerError> {
+        let options = CreateContainerOptions { name: Some(name.to_owned()), platform: String::new() };
+        let asked = Asked::Create { image, name };
+        within(CREATE, asked, self.docker.create_container(Some(options), body)).await
+    }
+
+    /// The new container, which is ours from now on, and what Docker warns of.
+    async fn created(
+        &self,
+        made: Result<ContainerCreateResponse, DockerError>,
+    ) -> Result<(ContainerId, Vec<String>), DockerError> {
         match made {
             Ok(made) => {
                 let id = ContainerId::parse(&made.id)
                     .ok_or_else(|| DockerError::Failed("Docker gave a container no id".to_owned()))?;
                 self.known().note(&id, Standing::Fresh);
-                for warning in made.warnings {
-                    tracing::warn!(container = name, warning = %super::error::brief(&warning), "Docker warns");
-                }
-                Ok(id)
+                Ok((id, made.warnings.iter().map(|warning| super::error::brief(warning)).collect()))
             }
             Err(DockerError::NameTaken { name, id }) => Err(self.who_has(name, id).await),
             Err(error) => Err(error),

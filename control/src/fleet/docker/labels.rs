@@ -13,6 +13,9 @@ pub(crate) const PORTS_LABEL: &str = "io.millrace.ports";
 /// A word of its own for each attempt to create one, so that what is left of a
 /// failed one can be told from what was there before.
 pub(super) const ATTEMPT_LABEL: &str = "io.millrace.attempt";
+/// The fleet's name on a container that was made to see what Docker says, and
+/// that is no engine: none of the other labels stands beside it.
+pub(crate) const TRIAL_LABEL: &str = "io.millrace.trial";
 /// All of our labels begin so.
 pub(super) const OURS: &str = "io.millrace.";
 
@@ -36,6 +39,11 @@ impl FleetName {
             && text.starts_with(plain)
             && text.chars().all(|c| plain(c) || matches!(c, '_' | '.' | '-'));
         is_sound.then(|| Self(text.into()))
+    }
+
+    /// What the container of an engine is called.
+    pub(crate) fn engine(&self, number: u32) -> String {
+        format!("{self}-{number}")
     }
 }
 

@@ -57,12 +57,17 @@ pub(crate) fn look_within<T>(
     limit: Duration,
     look: impl Future<Output = Result<T, DockerError>>,
 ) -> Result<T, DockerError> {
+    until_done(async { tokio::time::timeout(limit, look).await.unwrap_or(Err(DockerError::Silent(limit))) })
+}
+
+/// Blocks until it is done: each question within has a deadline of its own.
+pub(crate) fn until_done<T>(done: impl Future<Output = Result<T, DockerError>>) -> Result<T, DockerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| DockerError::Failed(error.to_string()))?;
-    let look = runtime.block_on(async { tokio::time::timeout(limit, look).await });
+    let done = runtime.block_on(done);
     // Without waiting for a name server.
     runtime.shutdown_background();
-    look.unwrap_or(Err(DockerError::Silent(limit)))
+    done
 }
 
 /// What one look shows, with what it was made by.

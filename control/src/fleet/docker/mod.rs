@@ -9,6 +9,7 @@ mod body;
 mod classify;
 mod container;
 mod daemon;
+mod disk;
 mod error;
 mod events;
 mod hands;
@@ -40,6 +41,7 @@ pub(crate) use {
     informer::Client,
 };
 pub use {
+    disk::DiskLook,
     error::DockerError,
     look::{DockerLook, UnusableContainer, look_at_docker},
     tls::{DockerTls, TlsError},
@@ -57,14 +59,15 @@ pub const PORT_LABEL: &str = "io.millrace.port";
 const MAX_ENGINES: usize = 1_000;
 
 pub(crate) use {
-    auth::{Credentials, from_file as credentials},
+    auth::{AuthError, Credentials, from_file as credentials},
     autopsy::HostLook,
-    hands::Hands,
+    disk::look as look_at_disk,
+    hands::{Fetched, Hands, Trial},
     image::{ImageRef, PullPolicy},
     known::ContainerId,
-    labels::{FLEET_LABEL, FleetName, marks},
+    labels::{FLEET_LABEL, FleetName, TRIAL_LABEL, marks},
     logs::LogLine,
-    look::{Closely, look, look_within},
+    look::{Closely, look, look_within, until_done},
     ports::Ports,
     pull::Progress,
     spec::{Cache, EngineSpec, Limits, Network, Publish, SpecHash},

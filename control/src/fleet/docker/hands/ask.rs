@@ -129,7 +129,7 @@ impl Hands {
 
     /// Sees to it that an image is there, pulling it as the policy says, for
     /// the host's architecture and within `limit`. Progress is told at most
-    /// four times a second.
+    /// four times a second. Says how it has come to be there.
     ///
     /// # Errors
     /// When it is not there afterwards.
@@ -140,10 +140,10 @@ impl Hands {
         credentials: Option<&Credentials>,
         limit: Duration,
         progress: &watch::Sender<Progress>,
-    ) -> Result<(), DockerError> {
+    ) -> Result<Fetched, DockerError> {
         let is_present = self.image_present(image).await?;
         match policy {
-            PullPolicy::Missing | PullPolicy::Never if is_present => return Ok(()),
+            PullPolicy::Missing | PullPolicy::Never if is_present => return Ok(Fetched::Present),
             PullPolicy::Never => return Err(DockerError::ImageMissing { image: image.to_string() }),
             PullPolicy::Missing | PullPolicy::Always => {}
         }
@@ -156,11 +156,22 @@ impl Hands {
             Err(error) if is_present && can_wait(&error) => {
                 let remedy = error.remedy();
                 tracing::warn!(%image, %error, remedy, "an image cannot be refreshed; the one that is there is used");
-                Ok(())
+                Ok(Fetched::Stale(error))
             }
-            pulled => pulled,
+            pulled => pulled.map(|()| Fetched::Pulled),
         }
     }
+}
+
+/// How an image has come to be there.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    /// Nobody was asked for it.
+    Present,
+    /// The registry gave it, or said that it has no other.
+    Pulled,
+    /// It could not be refreshed, and the one that was there does.
+    Stale(DockerError),
 }
 
 /// Whether the registry may well give it later.

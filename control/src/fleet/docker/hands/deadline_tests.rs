@@ -71,6 +71,16 @@ async fn a_daemon_that_does_not_answer_is_waited_for_no_longer_than_the_deadline
     let error = hands.create(&example(), &ports, "engine-1").await.unwrap_err();
     assert!(matches!(error, DockerError::Silent(CREATE)), "{error:?}");
     assert_eq!(begun.elapsed(), Duration::from_secs(60));
+
+    let begun = Instant::now();
+    let cleared = hands.clear_trials().await;
+    assert!(matches!(cleared, Err(DockerError::Silent(LOOK))), "{cleared:?}");
+    assert_eq!(begun.elapsed(), Duration::from_secs(5));
+    let begun = Instant::now();
+    let Trial { made, left } = hands.try_out(&example(), &ports).await;
+    assert!(matches!(made, Err(DockerError::Silent(CREATE))), "{made:?}");
+    assert!(matches!(left, Some(DockerError::Silent(LOOK))), "{left:?}");
+    assert_eq!(begun.elapsed(), Duration::from_secs(60 + 1 + 2 + 4 + 4 * 5));
 }
 
 #[tokio::test(start_paused = true)]

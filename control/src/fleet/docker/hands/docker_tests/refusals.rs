@@ -189,6 +189,9 @@ async fn what_is_made_though_nobody_heard_of_it_is_removed() {
     assert!(is_unknown(&lost), "{lost:?}");
     assert_eq!(count(), 2, "Docker made it");
     assert!(becomes(Duration::from_secs(10), async || count() == 1).await, "it is still there");
+    let Trial { made, left } = hands.try_out(&spec(&[]), &ports(2)).await;
+    assert!(made.as_ref().is_err_and(is_unknown) && left.is_none(), "{made:?}, {left:?}");
+    assert_eq!(count(), 1, "a trial ends when nothing is left of it");
 
     // Nor does one stay whose maker was told to stop waiting.
     let hands = hands_on(&daemon).await;
