@@ -6,7 +6,7 @@
     reason = "a test may panic, and its numbers are small"
 )]
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use millrace_emulator::{ContentId, Scenario};
 use serde_json::Value;
@@ -112,17 +112,25 @@ fn joins_starts_and_selections_are_counted_one_by_one_and_leave_a_short_window()
     assert_eq!(server.get("/ace/getstream?id=nonsense").status, 400);
     let all = VIEWERS as u64 + DEAD;
     assert!(wait_until(SOON, || joined("") == all), "{}", ask(&server, ""));
-    let (said, metrics) = (ask(&server, ""), server.metrics());
-    let metric = |name: &str| metrics[&format!("millrace_{name}")];
+    // What is told elsewhere comes up to a second later.
+    let metric = |name: &str| server.metrics()[&format!("millrace_{name}")];
+    let refused = |metrics: BTreeMap<String, f64>| {
+        let refusals = metrics.iter().filter(|(name, _)| name.starts_with("millrace_refusals_total"));
+        refusals.map(|(_, count)| count).sum::<f64>()
+    };
+    assert!(wait_until(SOON, || refused(server.metrics()) == DEAD as f64), "{:?}", server.metrics());
+    let (begun, engine_starts) = (metric("streams_started_total"), metric("engine_starts_total"));
+    let counted = || count(&server, "", "stream_start") as f64 == begun;
+    assert!(wait_until(SOON, counted), "{begun}: {}", ask(&server, ""));
+    let said = ask(&server, "");
     assert_eq!(said["window_seconds"], "all");
     assert_eq!(said["operations"].as_object().unwrap().keys().collect::<Vec<_>>(), OPERATIONS);
     let share = |worked: f64, count: f64| worked / count * 100.0;
-    let begun = metric("streams_started_total");
     assert!(begun > STREAMS as f64, "the dead one was begun");
     for (operation, count, worked) in [
         ("viewer_join", all as f64, VIEWERS as f64),
         ("stream_start", begun, STREAMS as f64),
-        ("engine_selection", metric("engine_starts_total"), metric("engine_starts_total")),
+        ("engine_selection", engine_starts, engine_starts),
         ("docker_stats_collection", 0.0, 0.0),
         ("hls_manifest_generation", 0.0, 0.0),
         ("hls_segment_fetch", 0.0, 0.0),
@@ -142,8 +150,9 @@ fn joins_starts_and_selections_are_counted_one_by_one_and_leave_a_short_window()
 
     // Five seconds later nobody has joined for five seconds, and bytes still come.
     assert!(wait_until(SOON, || joined("?window=5") == 0), "{}", ask(&server, "?window=5"));
-    let (short, long) = (ask(&server, "?window=5"), ask(&server, "?window=60"));
-    assert_eq!((&short["window_seconds"], &long["window_seconds"]), (&5.into(), &60.into()));
+    // Ten minutes, lest a machine that is slow needs longer than one for all this.
+    let (short, long) = (ask(&server, "?window=5"), ask(&server, "?window=600"));
+    assert_eq!((&short["window_seconds"], &long["window_seconds"]), (&5.into(), &600.into()));
     let chunks = |said: &Value| number(said, "mpegts_chunk_read", "count");
     assert!(chunks(&short) > 0.0 && chunks(&long) > chunks(&short), "{short}\n{long}");
     for (operation, before) in [("viewer_join", all as f64), ("stream_start", begun)] {
@@ -174,7 +183,7 @@ fn a_refused_viewer_and_a_selection_without_an_engine_are_failures() {
     for operation in ["viewer_join", "stream_start", "engine_selection"] {
         assert_eq!(number(&said, operation, "count"), 4.0, "{operation}: {said}");
         assert_eq!(number(&said, operation, "success_rate"), 0.0, "{operation}: {said}");
-        assert!(number(&said, operation, "max_ms") < 200.0, "{operation}: refused at once: {said}");
+        assert!(number(&said, operation, "max_ms") < 2_000.0, "{operation}: refused at once: {said}");
     }
     assert_eq!(said["operations"]["mpegts_chunk_read"], zeros());
 }
