@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     fleet::docker::{Client, FleetName, Hands},
-    statistics::{Statistics, Total, Usage},
+    statistics::{Round, Statistics, Total, Usage},
     units::{Outcome, Units},
 };
 
@@ -16,8 +16,8 @@ use crate::{
 pub(crate) enum News {
     /// Work is done.
     Done(Box<Outcome>),
-    /// Figures were read.
-    Measured,
+    /// Figures were read; with the last of a round, how that went.
+    Measured(Option<Round>),
     /// Docker was lost or found.
     Linked,
 }
@@ -58,7 +58,7 @@ impl Crew {
                 self.relink();
                 News::Linked
             }
-            () = self.statistics.advance() => News::Measured,
+            round = self.statistics.advance() => News::Measured(round),
         }
     }
 

@@ -7,7 +7,7 @@
 //! `journal` what has
 //! happened to them, and `learned` what is kept of their demand; `shards` is what goes to shards and what
 //! they told, `orders` what they are asked once, `sessions` what they tell of
-//! streams; `statistics` is what engines cost their host; `connection` and `api`
+//! streams; `performance` is how long things take, `statistics` what engines cost their host; `connection` and `api`
 //! answer people and tools.
 #![forbid(unsafe_code)]
 
@@ -23,6 +23,7 @@ mod journal;
 mod learned;
 mod metrics;
 mod orders;
+mod performance;
 mod probe;
 mod random;
 mod sessions;

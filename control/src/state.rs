@@ -18,6 +18,7 @@ use crate::{
     crew::Figures,
     engines::Engines,
     fleet::docker::Hands,
+    performance::Performance,
     sessions::Sessions,
     shards::{SILENT, Shard},
     units::Units,
@@ -58,6 +59,8 @@ pub(crate) struct State {
     pub(crate) shards: Vec<Shard>,
     /// What happened to sessions.
     pub(crate) sessions: Sessions,
+    /// How long operations take.
+    pub(crate) performance: Performance,
     /// The containers that are ours, where the fleet is in Docker.
     pub(crate) units: Option<Units>,
     /// What engines cost their host, as last read.
@@ -97,6 +100,7 @@ impl State {
                     shard.has_told(sample, now);
                 }
             }
+            FromShard::Performance(second) => self.performance.hear(&second, now),
             FromShard::Session(note) => self.sessions.hear(*note),
             FromShard::Connection(connection) => return Some(connection),
             FromShard::Evidence { engine, evidence } => self.engines.used(engine, evidence, now),

@@ -3,7 +3,7 @@
 use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Router;
-use millrace_boundary::{EngineId, Monotonic, ShardId};
+use millrace_boundary::{EngineId, Monotonic, Operation, ShardId};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
@@ -18,6 +18,7 @@ use crate::{
     fleet::{Fleet, docker::FleetName},
     inbox::Mail,
     learned::{self, Keeper},
+    performance::Performance,
     probe::{self, Answer, ProbeFailure},
     random::Random,
     shards::DRAIN_PAUSE,
@@ -137,6 +138,7 @@ impl Control {
             no_engine_remedy: fleet.remedy(),
             plays_anything: matches!(fleet, Fleet::Emulated(_)),
             sessions: crate::sessions::Sessions::default(),
+            performance: Performance::default(),
             shards: shards
                 .map(|(id, mailbox)| crate::shards::Shard::new(ShardId(id), mailbox, now))
                 .collect(),
@@ -256,7 +258,7 @@ impl Control {
     fn hear(&mut self, news: News) {
         let now = Monotonic::now();
         let mut state = self.state.lock();
-        let State { engines, units, figures, hands, .. } = &mut *state;
+        let State { engines, units, figures, hands, performance, .. } = &mut *state;
         let (Some(units), Some(crew)) = (units, &mut self.crew) else { return };
         match news {
             News::Done(outcome) => {
@@ -265,7 +267,11 @@ impl Control {
                 }
                 units.done(*outcome, engines, now);
             }
-            News::Measured => {
+            News::Measured(round) => {
+                if let Some(round) = round {
+                    let operation = Operation::DockerStatsCollection;
+                    performance.record(operation, round.began, now, round.outcome);
+                }
                 *figures = crew.figures(engines.all().iter().map(|engine| Arc::clone(engine.identity())));
                 for (container, usage) in &figures.of {
                     units.measured(container, usage, now);

@@ -9,7 +9,9 @@ use std::{
     },
 };
 
-use millrace_boundary::{Cause, Counters, EngineTable, FromShard, Mailbox, ShardId};
+use millrace_boundary::{
+    Cause, Counters, EngineTable, FromShard, Mailbox, Monotonic, Operation, Outcome, Recorder, ShardId,
+};
 use millrace_media::ts::MAX_PENDING;
 use static_assertions::assert_not_impl_any;
 
@@ -94,6 +96,7 @@ pub(crate) struct Context {
     control: Mailbox<FromShard>,
     table: RefCell<Arc<EngineTable>>,
     counters: RefCell<Counters>,
+    recorder: RefCell<Recorder>,
     stops: Rc<Cell<u32>>,
     draining: Cell<bool>,
     /// What is remembered of the contents that this shard owns.
@@ -124,6 +127,7 @@ impl Context {
             control,
             table: RefCell::default(),
             counters: RefCell::default(),
+            recorder: RefCell::new(Recorder::new(id)),
             stops: Rc::default(),
             draining: Cell::new(false),
             memory: RefCell::default(),
@@ -177,6 +181,23 @@ impl Context {
     /// The counters as they are now.
     pub(crate) fn counters(&self) -> Counters {
         self.counters.borrow().clone()
+    }
+
+    /// An operation that began at `began` has ended `now`.
+    pub(crate) fn record(&self, operation: Operation, began: Monotonic, now: Monotonic, outcome: Outcome) {
+        let over = self.recorder.borrow_mut().record(operation, now.since(began), outcome, now);
+        if let Some(second) = over {
+            self.tell(FromShard::Performance(Box::new(second)));
+        }
+    }
+
+    /// Tells control what operations took in the second that is over, if it is
+    /// and was not told.
+    pub(crate) fn close_second(&self, now: Monotonic) {
+        let over = self.recorder.borrow_mut().close(now);
+        if let Some(second) = over {
+            self.tell(FromShard::Performance(Box::new(second)));
+        }
     }
 
     /// Offers `message` to control; its type says what a loss costs.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use millrace_boundary::{
-    Cause, Doorbell, Driver, FromShard, HandedConnection, Inbox, Mailbox, Monotonic, ShardId, ShardSample,
-    ToShard, ViewerEnd, mailbox,
+    Cause, Doorbell, Driver, FromShard, HandedConnection, Inbox, Mailbox, Monotonic, Operation, Outcome,
+    ShardId, ShardSample, ToShard, ViewerEnd, mailbox,
 };
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use socket2::SockRef;
@@ -249,6 +249,7 @@ impl Shard {
         spawn(queue::serve(Rc::clone(&self.context)));
         spawn(queue::tell_demand(Rc::clone(&self.context)));
         spawn(Rc::clone(&self).report());
+        spawn(tell_performance(Rc::clone(&self.context)));
         loop {
             bell.readable().await?;
             self.bell.silence();
@@ -378,7 +379,7 @@ impl Shard {
         let content = &wish.content;
         let permit = match self.context.viewer_permit() {
             Ok(permit) => permit,
-            Err(ended) => return self.refuse(&socket, &ended),
+            Err(ended) => return self.refuse(&socket, &ended, now),
         };
         let usual = Patience::Headers(config.headers_after);
         let patience =
@@ -387,7 +388,7 @@ impl Shard {
         match self.registry.find(&self.context, content) {
             Found::Here(seat) => self.fanout.borrow_mut().seat(arrival, seat, now),
             Found::Ask(owner) => self.ask(owner, arrival, content, now),
-            Found::Refused(ended) => self.refuse(&arrival.socket, &ended),
+            Found::Refused(ended) => self.refuse(&arrival.socket, &ended, now),
         }
         self.arrival.call();
     }
@@ -401,7 +402,7 @@ impl Shard {
         }
     }
 
-    fn refuse(&self, socket: &OwnedFd, ended: &Ended) {
+    fn refuse(&self, socket: &OwnedFd, ended: &Ended, asked: Monotonic) {
         let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
         rustix::net::send(socket, &Refusal::ended(ended).to_bytes(), flags).ok();
         rustix::net::shutdown(socket, rustix::net::Shutdown::Write).ok();
@@ -409,6 +410,7 @@ impl Shard {
             c.refusals[ended.cause.index()] += 1;
             c.viewers_ended[ViewerEnd::Refused.index()] += 1;
         });
+        self.context.record(Operation::ViewerJoin, asked, Monotonic::now(), Outcome::Failed);
     }
 
     /// Turns the wheel; stands still while there is nobody.
@@ -500,5 +502,14 @@ impl Shard {
             self.context.tell(FromShard::Drained { shard: self.context.id });
             sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// Tells control what operations took, as soon as a second is over, for ever.
+async fn tell_performance(context: Rc<Context>) {
+    loop {
+        let second = Monotonic::now().0.as_secs();
+        sleep_until(Monotonic(Duration::from_secs(second + 1))).await;
+        context.close_second(Monotonic::now());
     }
 }

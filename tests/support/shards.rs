@@ -106,6 +106,7 @@ impl Shards {
             FromShard::Adopted { .. }
             | FromShard::Connection(_)
             | FromShard::Evidence { .. }
+            | FromShard::Performance(_)
             | FromShard::Drained { .. } => {}
         }
     }

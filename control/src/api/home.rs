@@ -34,6 +34,7 @@ pub(super) async fn page(State(state): State<Shared>, headers: HeaderMap) -> Res
          {base}/api/v1/sessions  what happened to streams\n\
          {base}/api/v1/contents/blocked  what is not tried for a while\n\
          {base}/metrics          for Prometheus\n\
+         {base}/metrics/performance  how long things take\n\
          {base}/healthz          alive?\n\
          {base}/readyz           ready for viewers?\n",
         version = env!("CARGO_PKG_VERSION"),

@@ -11,6 +11,7 @@ mod input;
 mod key;
 pub(crate) mod logs;
 mod origin;
+mod performance;
 mod problem;
 mod sessions;
 mod status;
@@ -47,6 +48,8 @@ pub(crate) fn router(state: Shared) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(scrape))
+        .route("/metrics/performance", get(performance::show))
+        .route("/api/v1/metrics/performance", get(performance::show))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/engines", get(engines::list))
         .route("/api/v1/engines/stats", get(usage::all))

@@ -16,7 +16,7 @@ use std::{
 
 use bollard::{Docker, query_parameters::StatsOptions};
 use futures_util::StreamExt;
-use millrace_boundary::Monotonic;
+use millrace_boundary::{Monotonic, Outcome};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -69,6 +69,15 @@ struct Engine {
     speaks_for: Option<Arc<str>>,
 }
 
+/// A round that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Round {
+    /// When the first question was asked.
+    pub(crate) began: Monotonic,
+    /// It failed when no engine answered.
+    pub(crate) outcome: Outcome,
+}
+
 /// An answer, if one came, and when it did.
 type Asked = (Arc<str>, Option<(Reading, Monotonic)>);
 
@@ -82,6 +91,8 @@ pub(crate) struct Statistics {
     /// Of this round, those that have yet to be asked about.
     waiting: VecDeque<Arc<str>>,
     asks: JoinSet<Asked>,
+    /// The round that runs, if it asks about any engine.
+    round: Option<Round>,
 }
 
 impl Statistics {
@@ -94,6 +105,7 @@ impl Statistics {
             totals: Totals::default(),
             waiting: VecDeque::new(),
             asks: JoinSet::new(),
+            round: None,
         }
     }
 
@@ -148,8 +160,9 @@ impl Statistics {
     }
 
     /// Waits for the next thing to do, an answer or a round that is due, and
-    /// does it. May be dropped at any time and has to be called again.
-    pub(crate) async fn advance(&mut self) {
+    /// does it. Tells of the round that was over with it, if it asked about any
+    /// engine. May be dropped at any time and has to be called again.
+    pub(crate) async fn advance(&mut self) -> Option<Round> {
         let pause = self.rounds.next_at().map(|at| at.since(Monotonic::now()));
         tokio::select! {
             Some(done) = self.asks.join_next() => {
@@ -157,19 +170,20 @@ impl Statistics {
                 if let Ok((id, answer)) = done {
                     self.answered(&id, answer);
                 }
-                self.go_on(Monotonic::now());
+                self.go_on(Monotonic::now())
             }
             () = sleep(pause.unwrap_or_default()), if pause.is_some() => {
                 let now = Monotonic::now();
                 self.rounds.on(Event::RoundBegun, now);
                 self.waiting = self.engines.keys().cloned().collect();
-                self.go_on(now);
+                self.round = (!self.waiting.is_empty()).then_some(Round { began: now, outcome: Outcome::Failed });
+                self.go_on(now)
             }
         }
     }
 
     /// Asks about as many as may be asked about; ends the round with the last.
-    fn go_on(&mut self, now: Monotonic) {
+    fn go_on(&mut self, now: Monotonic) -> Option<Round> {
         while self.asks.len() < MAX_ASKS
             && let Some(id) = self.waiting.pop_front()
         {
@@ -178,12 +192,17 @@ impl Statistics {
                 None => self.answered(&id, None),
             }
         }
-        if self.asks.is_empty() {
-            self.rounds.on(Event::RoundOver, now);
+        if !self.asks.is_empty() {
+            return None;
         }
+        self.rounds.on(Event::RoundOver, now);
+        self.round.take()
     }
 
     fn answered(&mut self, id: &Arc<str>, answer: Option<(Reading, Monotonic)>) {
+        if let (Some(_), Some(round)) = (&answer, &mut self.round) {
+            round.outcome = Outcome::Worked;
+        }
         // It may have gone meanwhile.
         let Some(engine) = self.engines.get_mut(id) else { return };
         let Some((reading, at)) = answer else {

@@ -198,3 +198,33 @@ fn a_network_that_several_use_counts_once_whoever_speaks_for_it() {
     statistics.set_engines([], now);
     assert_eq!((rx(&statistics), statistics.total().sums.block_read_bytes), (131, 80));
 }
+
+#[tokio::test]
+async fn a_round_is_told_once_and_has_failed_when_no_engine_answered() {
+    let fake = Fake::start();
+    let mut statistics = Statistics::new(Monotonic::now());
+    let docker = client_of(&fake).await;
+    /// Until a round is over: whether it was told of, how it went, how long it took.
+    async fn next(statistics: &mut Statistics) -> Option<(Outcome, Duration)> {
+        statistics.rounds = Rounds::new(Monotonic::now());
+        let mut told = statistics.advance().await;
+        while statistics.rounds.next_at().is_none() {
+            assert_eq!(told, None, "it is not over");
+            told = statistics.advance().await;
+        }
+        told.map(|round| (round.outcome, Monotonic::now().since(round.began)))
+    }
+    let slow = Duration::from_millis(100);
+    statistics.ask(Some(docker));
+    assert_eq!(next(&mut statistics).await, None, "nobody to ask about");
+    statistics.set_engines([engine(0), engine(1)], Monotonic::now());
+    says(&fake, "e0", Answer::Fails);
+    says(&fake, "e1", Answer::Says(counting(1, 0), slow));
+    let (outcome, took) = next(&mut statistics).await.unwrap();
+    assert_eq!(outcome, Outcome::Worked, "one has answered");
+    assert!((slow..ANSWER).contains(&took), "{took:?}");
+    says(&fake, "e1", Answer::Fails);
+    assert_eq!(next(&mut statistics).await.unwrap().0, Outcome::Failed, "none has");
+    statistics.ask(None);
+    assert_eq!(next(&mut statistics).await.unwrap().0, Outcome::Failed, "nobody to ask");
+}

@@ -1,11 +1,9 @@
 //! Why things end: closed lists, the same words in answers, logs and metrics.
 
-use serde::Serialize;
-
 macro_rules! closed_list {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
         #[serde(rename_all = "snake_case")]
         #[repr(u8)]
         pub enum $name { $($(#[$vmeta])* $variant,)+ }
@@ -28,6 +26,7 @@ macro_rules! closed_list {
         }
     };
 }
+pub(crate) use closed_list;
 
 closed_list! {
     /// Why a stream's session ended, or why it never began.

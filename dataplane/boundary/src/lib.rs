@@ -5,19 +5,23 @@
 //! so each message says what its loss costs.
 #![forbid(unsafe_code)]
 
+mod bucket;
 mod cause;
 mod engine;
 mod mailbox;
 mod message;
+mod performance;
 mod sample;
 mod time;
 
+pub use bucket::Bucket;
 pub use cause::{Cause, ViewerEnd};
 pub use engine::{
     EngineEntry, EngineEvidence, EngineId, EngineState, EngineTable, Epoch, NotPicked, SlotGuard, Slots,
 };
 pub use mailbox::{Doorbell, Inbox, Mailbox, Refused, mailbox};
 pub use message::{FromShard, HandedConnection, SessionNote, ShardId, ToShard};
+pub use performance::{Operation, OperationSample, Outcome, Recorder, SecondSample};
 pub use sample::{
     BlockedContent, Counters, Driver, ShardSample, StreamSample, StreamState, latency_histogram,
 };

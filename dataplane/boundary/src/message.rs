@@ -4,7 +4,7 @@ use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use serde::Serialize;
 
-use crate::{Cause, EngineEvidence, EngineId, EngineTable, Epoch, Monotonic, ShardSample};
+use crate::{Cause, EngineEvidence, EngineId, EngineTable, Epoch, Monotonic, SecondSample, ShardSample};
 
 /// A shard, by its place in the list of cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -69,6 +69,9 @@ pub enum FromShard {
     },
     /// Counters since start, so a loss is a gap in a graph. Boxed: rare and large.
     Sample(Box<ShardSample>),
+    /// What operations took in a second that is over. Lost, that second lacks
+    /// what ended in it on this shard, for good.
+    Performance(Box<SecondSample>),
     /// A connection whose request is not a stream's. Lost, it is closed.
     Connection(Box<HandedConnection>),
     /// What using an engine has shown. Lost, the next probe or use shows it again.

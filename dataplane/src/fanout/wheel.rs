@@ -14,7 +14,7 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use millrace_boundary::{Cause, Monotonic, ViewerEnd, latency_histogram};
+use millrace_boundary::{Cause, Monotonic, Operation, Outcome, ViewerEnd, latency_histogram};
 use slab::Slab;
 use static_assertions::assert_not_impl_any;
 
@@ -116,9 +116,11 @@ impl Fanout {
     }
 
     fn note_first_byte(&mut self, warm: bool, asked: Monotonic) {
-        let took = micros(Monotonic::now().since(asked)).max(1);
+        let now = Monotonic::now();
+        let took = micros(now.since(asked)).max(1);
         let histogram = if warm { &mut self.metrics.warm_join_us } else { &mut self.metrics.cold_join_us };
         histogram.saturating_record(took);
+        self.context.record(Operation::ViewerJoin, asked, now, Outcome::Worked);
     }
 
     /// The circle in which a visit of a viewer's stream is not cut short.
@@ -213,7 +215,9 @@ impl Fanout {
         if entry.viewer.laps() != laps {
             self.context.count(|c| c.laps += 1);
         }
-        if std::mem::take(&mut entry.unserved) {
+        // One that has left takes nothing; or it took its first bytes, and left then.
+        let took_some = outcome != Visit::Ended(ViewerEnd::Left) || entry.viewer.unreported > 0;
+        if std::mem::take(&mut entry.unserved) && took_some {
             let (warm, asked) = (entry.warm, entry.viewer.asked);
             self.note_first_byte(warm, asked);
         }
@@ -271,6 +275,8 @@ impl Fanout {
             return self.close(key, ViewerEnd::StreamEnded, now);
         }
         entry.viewer.refuse(&Refusal::ended(ended), now);
+        let asked = entry.viewer.asked;
+        self.context.record(Operation::ViewerJoin, asked, Monotonic::now(), Outcome::Failed);
         self.context.count(|c| {
             c.refusals[ended.cause.index()] += 1;
             c.viewers_ended[ViewerEnd::Refused.index()] += 1;
@@ -283,6 +289,10 @@ impl Fanout {
         self.leave_slot(key);
         self.report_egress(key);
         let Some(entry) = self.viewers.get_mut(key) else { return };
+        if entry.viewer.is_filling() {
+            let asked = entry.viewer.asked;
+            self.context.record(Operation::ViewerJoin, asked, Monotonic::now(), Outcome::Failed);
+        }
         entry.viewer.close(now);
         self.context.count(|c| c.viewers_ended[end.index()] += 1);
         self.closing.push(key);

@@ -2,7 +2,7 @@
 
 use std::{os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
 
-use millrace_boundary::{Cause, Monotonic};
+use millrace_boundary::{Cause, Monotonic, Operation, Outcome};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, Shutdown},
@@ -147,14 +147,29 @@ impl Hall {
             Want::Preflight => Ok(Answer { head: PREFLIGHT.to_vec(), payload: Payload::None }),
             Want::Multivariant(_) if ask.is_head => Ok(Answer::playlist_head(open)),
             Want::Multivariant(content) => {
-                let (stream, list) = self.begin(connection, content).await?;
+                let began = Monotonic::now();
+                let begun = self.begin(connection, content).await;
+                let outcome = match begun {
+                    Ok(_) => Some(Outcome::Worked),
+                    Err(Off::Left) => None,
+                    Err(Off::Refused(_) | Off::Elsewhere(_)) => Some(Outcome::Failed),
+                };
+                if let Some(outcome) = outcome {
+                    self.context.record(Operation::ViewerJoin, began, Monotonic::now(), outcome);
+                }
+                let (stream, list) = begun?;
                 let token = self.token(&stream);
                 Ok(Answer::own_playlist(&playlist::multivariant(&list, &token), open))
             }
             Want::Playlist { token, at_least, may_skip } => {
                 let (token, stream) = self.viewer(token).await?;
                 let list = self.at_least(connection, token, &stream, *at_least).await?;
-                let (playlist, _) = if *may_skip { list.delta() } else { list.playlist() };
+                let began = Monotonic::now();
+                let (playlist, is_new) = if *may_skip { list.delta() } else { list.playlist() };
+                if is_new {
+                    let operation = Operation::HlsManifestGeneration;
+                    self.context.record(operation, began, Monotonic::now(), Outcome::Worked);
+                }
                 Ok(Answer::playlist(playlist, ask.takes_gzip, ask.has.as_deref(), open))
             }
             Want::Media { token, sequence, part } => {

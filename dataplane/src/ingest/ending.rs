@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use millrace_boundary::{Cause, Monotonic};
+use millrace_boundary::{Cause, Monotonic, Operation, Outcome};
 
 use super::{event::Event, session::Session};
 use crate::{context::Context, stream::Ended};
@@ -56,6 +56,9 @@ impl Session {
         context.count(|c| c.streams_ended[ended.cause.index()] += 1);
         if self.gauges.first_byte.get().is_none() {
             context.memory.borrow_mut().gave_up(&self.content.key, ended.cause, now);
+            if ended.cause != Cause::Merged {
+                context.record(Operation::StreamStart, self.asked, now, Outcome::Failed);
+            }
         }
         tracing::info!(shard = %context.id, session = %self.stream.session(),
             stream = self.stream.key().display(), cause = ended.cause.as_str(), detail = ended.detail,

@@ -3,7 +3,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use millrace_boundary::{Cause, Monotonic, StreamState};
+use millrace_boundary::{Cause, Monotonic, Operation, Outcome, StreamState};
 
 use super::{
     chain::Chain,
@@ -240,6 +240,7 @@ impl Session {
         }
         let took = now.since(self.asked);
         self.gauges.first_byte.set(Some(took));
+        context.record(Operation::StreamStart, self.asked, now, Outcome::Worked);
         context.start_times.borrow_mut().add(now.since(source.began));
         context.memory.borrow_mut().started(&self.content.key, now);
         tracing::info!(shard = %context.id, session = %self.stream.session(),

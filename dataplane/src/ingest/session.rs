@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use millrace_boundary::{Cause, EngineId, EngineTable, Monotonic, NotPicked, StreamState};
+use millrace_boundary::{
+    Cause, EngineEntry, EngineId, EngineTable, Monotonic, NotPicked, Operation, Outcome, SlotGuard,
+    StreamState,
+};
 use static_assertions::assert_not_impl_any;
 
 use super::{
@@ -413,12 +416,8 @@ impl Session {
             },
             false => None,
         };
-        let picked = match table.pick(&avoid) {
-            // A stream that has played may return to an engine that lost it.
-            Err(_) if has_chain => table.pick(&in_use),
-            picked => picked,
-        };
-        match picked {
+        // A stream that has played may return to an engine that lost it.
+        match select(context, &table, &avoid, has_chain.then_some(&in_use)) {
             Ok((entry, slot)) => {
                 if let Some(since) = self.queued.get() {
                     let waited = format!("after {:.3} s", now.since(since).as_secs_f64());
@@ -451,6 +450,24 @@ impl Session {
             source.stop();
         }
     }
+}
+
+/// Reserves a slot of an engine that is none of `avoid`, or else of one that is
+/// none of `at_least`.
+fn select<'a>(
+    context: &Context,
+    table: &'a EngineTable,
+    avoid: &[EngineId],
+    at_least: Option<&[EngineId]>,
+) -> Result<(&'a EngineEntry, SlotGuard), NotPicked> {
+    let began = Monotonic::now();
+    let picked = match (table.pick(avoid), at_least) {
+        (Err(_), Some(at_least)) => table.pick(at_least),
+        (picked, _) => picked,
+    };
+    let outcome = if picked.is_ok() { Outcome::Worked } else { Outcome::Failed };
+    context.record(Operation::EngineSelection, began, Monotonic::now(), outcome);
+    picked
 }
 
 fn not_picked(reason: NotPicked) -> Failure {

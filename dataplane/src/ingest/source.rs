@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use millrace_boundary::{Cause, EngineEvidence, EngineId, Monotonic};
+use millrace_boundary::{Cause, EngineEvidence, EngineId, Monotonic, Operation, Outcome};
 use static_assertions::assert_not_impl_any;
 
 use super::{
@@ -419,7 +419,22 @@ impl Source {
             while !session.has_room(context, self) {
                 unless_called(&self.quit, sleep(FULL_WINDOW_PAUSE)).await?;
             }
+            let began = Monotonic::now();
             turn = reader.turn(context, |packets| session.packets(context, self, packets));
+            if let Some(outcome) = self.judge(&turn) {
+                context.record(Operation::MpegtsChunkRead, began, Monotonic::now(), outcome);
+            }
+        }
+    }
+
+    /// What a turn counts as; none where there was nothing to read.
+    fn judge(&self, turn: &Turn) -> Option<Outcome> {
+        match turn {
+            Turn::Read(0) => None,
+            Turn::Read(_) => Some(Outcome::Worked),
+            // The end of what is not live is no failure.
+            Turn::Ended(failure) if failure.cause == Cause::EngineClosed && !self.is_live.get() => None,
+            Turn::Ended(_) => Some(Outcome::Failed),
         }
     }
 }
