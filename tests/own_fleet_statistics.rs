@@ -243,6 +243,13 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Who has sent most of those that are there, and how much.
+    fn busiest(&self) -> (String, u64) {
+        let there = self.sent.iter().filter(|(name, _)| self.named.contains(*name));
+        let (name, sent) = there.max_by_key(|(_, sent)| **sent).unwrap();
+        (name.clone(), *sent)
+    }
+
     /// What is received and sent goes on to count.
     #[track_caller]
     fn rises(&mut self) {
@@ -270,8 +277,14 @@ fn totals_never_fall_though_engines_go_and_restart() {
     );
     let Some(fleet) = OwnFleet::on(docker, &config) else { return };
     let proxy = DockerProxy::new(&fleet.docker.socket());
-    let texts =
-        ["IPv4 forwarding is disabled", "engine_died", "engine_vanished", "engine_ails", "engine turned"];
+    let texts = [
+        "IPv4 forwarding is disabled",
+        "engine_died",
+        "engine_vanished",
+        "engine_ails",
+        "engine turned",
+        "engines_fail_together",
+    ];
     let server = fleet.serve(Some(&proxy.uri()), &["--keep-engines"]);
     let server = texts.iter().fold(server, |server, text| server.allow(text));
     wait_ready(&server, 3);
@@ -289,6 +302,7 @@ fn totals_never_fall_though_engines_go_and_restart() {
     assert_eq!(answer.status, 202, "{}", answer.text());
     watch.until("one that is deleted is told of no more", |it| !it.named.contains(&deleted));
     watch.rises();
+    assert!(!server.log().contains("source lost"), "its stream moves before: {}", server.log());
     fleet.docker.docker(&["rm", "--force", &removed]);
     watch.until("one that is removed is told of no more", |it| !it.named.contains(&removed));
     watch.rises();
@@ -297,6 +311,14 @@ fn totals_never_fall_though_engines_go_and_restart() {
     fleet.docker.docker(&["kill", &killed]);
     watch.until("one that is restarted counts anew", |it| it.sent[&killed] < was);
     assert_eq!(fleet.docker.inspect(&killed)["Id"], container, "in place");
+    watch.rises();
+    // Nor does one fall where Docker's list never shows that the engine was away.
+    let list = "GET /containers/json";
+    let (restarted, was) = watch.busiest();
+    proxy.play(list, Act::Hang, Times::Always);
+    fleet.docker.docker(&["restart", "--time", "0", &restarted]);
+    proxy.lift();
+    watch.until("another one counts anew", |it| it.sent[&restarted] < was);
     watch.rises();
 
     let (told, seen) = (watch.totals[0][1], watch.before + watch.sent.values().sum::<u64>());
