@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::TcpStream,
     time::{Duration, Instant},
@@ -12,7 +13,8 @@ use serde_json::{Value, json};
 use support::{
     Server,
     crowd::{Crowd, assert_unbroken},
-    own_fleet::{self, OwnFleet, ask, json_at, wait_ready},
+    docker::DockerProxy,
+    own_fleet::{self, OwnFleet, WITH_CONTROL, ask, engines, json_at, wait_ready},
     server::parse_answer,
     stage::{path, signed},
     wait_until,
@@ -51,6 +53,17 @@ fn until(server: &Server, what: &str, is_so: impl FnMut() -> bool) {
     println!("{what}: {:?}", begun.elapsed());
 }
 
+/// Docker is asked at once, each time: once might be by chance.
+#[track_caller]
+fn has_docker_asked(server: &Server, proxy: &DockerProxy, path: &str, route: &str) {
+    for _ in 0..3 {
+        let before = proxy.count(route);
+        told(server, "POST", path, "", 202);
+        let is_asked = wait_until(Duration::from_secs(2), || proxy.count(route) > before);
+        assert!(is_asked, "{path}: {:#?}", proxy.calls());
+    }
+}
+
 /// What the API says of an engine by name.
 fn engine(server: &Server, name: &str) -> Value {
     json_at(server.address(), &format!("/api/v1/engines/{name}"))
@@ -76,7 +89,8 @@ fn config(min: usize, max: usize) -> String {
 #[test]
 fn engines_are_made_restarted_and_removed_as_they_are_asked_to_be() {
     let Some(fleet) = OwnFleet::new(&config(1, 3)) else { return };
-    let server = fleet.serve(None, &[]);
+    let proxy = DockerProxy::new(&fleet.docker.socket());
+    let server = fleet.serve(Some(&proxy.uri()), &[]);
     wait_ready(&server, 1);
     let first = names(&fleet).remove(0);
 
@@ -90,7 +104,7 @@ fn engines_are_made_restarted_and_removed_as_they_are_asked_to_be() {
         ("/breaker/state", json!("closed")),
         ("/image/state", json!("present")),
         ("/docker/answers", json!(true)),
-        ("/docker/uri", json!(fleet.docker.uri())),
+        ("/docker/uri", json!(proxy.uri())),
         ("/template", json!("emulated")),
         ("/incidents", json!([])),
         ("/rolling/running", json!(false)),
@@ -160,15 +174,14 @@ fn engines_are_made_restarted_and_removed_as_they_are_asked_to_be() {
     );
     wait_ready(&server, 3);
 
-    // Somebody else removes one; a look is asked for.
-    told(&server, "POST", "/api/v1/reconcile", "", 202);
-    told(&server, "POST", "/api/v1/image/pull", "", 202);
     let reset = told(&server, "POST", "/api/v1/fleet/breaker/reset", "", 200);
     assert_eq!(reset["state"], "closed");
     until(&server, "figures are read", || {
         let stats = json_at(server.address(), "/api/v1/engines/stats");
         stats["total"]["measured"] == 3 && stats["engines"][0]["usage"]["memory_bytes"].as_u64().is_some()
     });
+    has_docker_asked(&server, &proxy, "/api/v1/reconcile", "GET /containers/json");
+    has_docker_asked(&server, &proxy, "/api/v1/image/pull", "GET /images/{name}/json");
     let named = names(&fleet).remove(0);
     let usage = json_at(server.address(), &format!("/api/v1/engines/{named}/stats"));
     assert!(usage["usage"]["pids"].as_u64().is_some_and(|pids| pids > 0), "{usage}");
@@ -235,10 +248,21 @@ fn bad_input(server: &Server, name: &str) {
     }
 }
 
+/// Reads on until this text has come.
+#[track_caller]
+fn read_until(from: &mut TcpStream, bytes: &mut Vec<u8>, text: &str) {
+    let mut part = [0; 4096];
+    while !String::from_utf8_lossy(bytes).contains(text) {
+        let count = from.read(&mut part).unwrap_or_else(|e| panic!("no {text:?}: {e}"));
+        assert!(count > 0, "the end, and no {text:?}: {}", String::from_utf8_lossy(bytes));
+        bytes.extend(&part[..count]);
+    }
+}
+
 #[test]
 fn every_engine_is_made_anew_under_a_stream_and_its_log_is_read() {
     let Some(fleet) = OwnFleet::new(&config(2, 3)) else { return };
-    fleet.template(&["--address", "0.0.0.0", "--first-port", "{http_port}"]);
+    fleet.template(&WITH_CONTROL);
     let server = fleet.serve(None, &[]);
     wait_ready(&server, 2);
     let before = names(&fleet);
@@ -247,46 +271,75 @@ fn every_engine_is_made_anew_under_a_stream_and_its_log_is_read() {
     let place = crowd.ask(server.address(), &path(&id), id.verifier().unwrap());
     until(&server, "it plays", || crowd.seen(place).run(RATE) >= Duration::from_secs(3));
 
-    // One line is there, and one comes when its engine ends.
-    let used = json_at(server.address(), "/api/v1/engines");
-    let used = used["engines"].as_array().unwrap().iter().find(|e| e["slots"]["taken"] == 1).unwrap();
-    let used = used["name"].as_str().unwrap().to_owned();
-    let tail = ask(server.address(), "GET", &format!("/api/v1/engines/{used}/logs?tail=5"), "", "");
-    assert_eq!((tail.status, tail.header("content-type")), (200, Some("text/plain; charset=utf-8")));
-    let lines = tail.text();
+    let engine = fleet.places(&server).remove(0);
+    let used = &engine.name;
+    let says = |line: &str| fleet.control(&engine, "/say", &json!({ "line": line }));
+    (1..=6).for_each(|number| says(&format!("line {number}")));
+    let log = |asked: &str| {
+        let answer = ask(server.address(), "GET", &format!("/api/v1/engines/{used}/logs{asked}"), "", "");
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; charset=utf-8")));
+        answer.text()
+    };
+    until(&server, "it has said all", || log("").contains("line 6\n"));
     // What it wrote to its standard output is among that.
-    let written = fleet.docker.docker(&["logs", "--tail", "5", &used]);
-    assert!(!written.is_empty() && lines.contains(&format!("{written}\n")), "{written:?} in {lines}");
-    assert!((1..=5).contains(&lines.lines().count()), "{lines}");
+    let written = fleet.docker.docker(&["logs", used]);
+    assert!(!written.is_empty() && log("").contains(&format!("{written}\n")), "{written:?}: {}", log(""));
+    let tail = log("?tail=5");
+    let expected: String = (2..=6).map(|number| format!("engine-emulator: line {number}\n")).collect();
+    assert_eq!(tail, expected);
     let as_before =
         told(&server, "GET", &format!("/api/v1/containers/{used}/logs?tail=5&timestamps=false"), "", 200);
-    assert_eq!(as_before["logs"], lines);
+    assert_eq!(as_before["logs"], tail);
     let mut followed = TcpStream::connect(server.address()).unwrap();
     followed.set_read_timeout(Some(SOON)).unwrap();
     let host = server.address();
     write!(followed, "GET /api/v1/engines/{used}/logs?tail=1&follow=true HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
         .unwrap();
+    let mut bytes = Vec::new();
+    read_until(&mut followed, &mut bytes, "line 6\n");
+    says("while it is followed");
+    read_until(&mut followed, &mut bytes, "while it is followed\n");
 
     let rolling = told(&server, "POST", "/api/v1/reprovision", "", 202);
     assert_eq!(rolling, json!({ "running": true, "total": 2, "done": 0 }));
     refused(&server, "POST", "/api/v1/reprovision", "", 409, "already_rolling");
+    let mut done = BTreeSet::new();
     until(&server, "all are made anew", || {
         let rolling = json_at(server.address(), "/api/v1/reprovision");
+        let ready = engines(&server, "ready").into_iter().filter(|name| !before.contains(name)).count();
+        assert!(rolling["done"].as_u64().unwrap() <= ready as u64, "{rolling}, and {ready} are ready");
+        done.insert(rolling["done"].as_u64().unwrap());
         rolling == json!({ "running": false, "total": 2, "done": 2 })
     });
+    assert!(done.contains(&1), "one after the other: {done:?}");
+    let idle = before.iter().find(|name| *name != used).unwrap();
+    assert_eq!(drained(&server), [idle.as_str(), used], "who serves nobody first");
     wait_ready(&server, 2);
     let after = names(&fleet);
     assert!(after.len() == 2 && after.iter().all(|name| !before.contains(name)), "{before:?} {after:?}");
-    let mut bytes = Vec::new();
     followed.read_to_end(&mut bytes).expect("it ends with its engine");
     let answer = parse_answer(&bytes).expect("a whole answer");
-    let last = lines.lines().last().unwrap();
-    assert!(answer.status == 200 && answer.text().starts_with(&format!("{last}\n")), "{}", answer.text());
+    let lines = "engine-emulator: line 6\nengine-emulator: while it is followed\n";
+    assert!(answer.status == 200 && answer.text().starts_with(lines), "{}", answer.text());
 
+    // In place, and its stream moves before all the same.
+    let used = fleet.places(&server).remove(0).name;
+    let before = started_at(&fleet, &used);
+    told(&server, "POST", &format!("/api/v1/engines/{used}/restart"), "", 202);
+    until(&server, "restarted", || started_at(&fleet, &used) != before);
     let run = crowd.seen(place).run(RATE) + Duration::from_secs(2);
     until(&server, "it goes on", || crowd.seen(place).run(RATE) >= run);
     assert_unbroken("the viewer", &crowd.seen(place), RATE, run);
+    assert_eq!(drained(&server).last(), Some(&used));
+    assert!(!server.log().contains("source lost"), "{}", server.log());
     println!("longest gap while all engines were made anew: {:?}", crowd.seen(place).longest_gap);
+}
+
+/// Engines that were emptied, in order.
+fn drained(server: &Server) -> Vec<String> {
+    let events = json_at(server.address(), "/api/v1/events?limit=1000");
+    let events = events["events"].as_array().unwrap().iter().filter(|e| e["code"] == "engine_drains");
+    events.map(|event| event["engine"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -336,6 +389,13 @@ fn templates_outlive_the_server_and_a_disk_that_is_none_is_told() {
     );
     let gone = told(&server, "DELETE", "/api/v1/templates/emulated", "", 200);
     assert_eq!(gone, json!({ "deleted": "emulated", "stored": true }));
+    let imported = told(&server, "POST", "/api/v1/templates/import", &exported.to_string(), 200);
+    assert_eq!(
+        (&imported["created"], &imported["unchanged"]),
+        (&json!(["emulated"]), &json!(["mine"])),
+        "{imported}"
+    );
+    assert_eq!(told(&server, "GET", "/api/v1/templates/export", "", 200), exported);
 
     // The data directory goes away under the server.
     let aside = fleet.data.path().with_extension("aside");

@@ -448,13 +448,15 @@ fn engines_that_never_boot_are_given_up_and_those_that_play_go_on() {
 }
 
 fn engines_over_a_limit_are_emptied_and_made_anew() {
-    // Without a fifth, which one that takes long to be emptied would call for.
-    let fleet = "max = 4\nmax_memory = 25\nmax_pids = 50\nmax_cpu = 25";
+    // Without a sixth, which one that takes long to be emptied would call for.
+    let fleet = "max = 5\nmax_memory = 25\nmax_pids = 50\nmax_cpu = 25\nmax_disk = \"8 MiB\"";
     let docker_ = "network = \"host\"\nmemory = \"160 MiB\"\npids = 200";
-    let Some(rig) = Rig::new(4, fleet, docker_, &["a container labelled as engine"]) else { return };
+    let Some(rig) = Rig::new(5, fleet, docker_, &["a container labelled as engine"]) else { return };
     let places = rig.fleet.places(&rig.server);
     let before = rig.containers();
+    // The first plays most. What it writes is memory here, and far below that limit.
     let burdens = [
+        ("disk", json!({"fill": 12 << 20})),
         ("memory", json!({"leak": 2 << 20})),
         ("pids", json!({"threads": 150})),
         ("cpu", json!({"burn": 2})),
@@ -463,18 +465,28 @@ fn engines_over_a_limit_are_emptied_and_made_anew() {
         rig.fleet.control(place, "/burden", burden);
     }
     let begun = Instant::now();
+    let written = || {
+        let size = rig.fleet.docker.docker(&["inspect", "--size", "--format", "{{.SizeRw}}", &places[0].id]);
+        size.parse::<u64>().unwrap()
+    };
+    assert!(wait_until(FIVE, || written() >= 12 << 20), "{} bytes in its layer", written());
     for (place, (why, _)) in places.iter().zip(&burdens) {
         wait_told(&rig, "engine_drains", Some(&place.name), 1, Duration::from_secs(70));
         println!("over its {why}: drained {:.2?} after the burden", begun.elapsed());
+        let events = own_fleet::json_at(rig.server.address(), "/api/v1/events?limit=1000");
+        let events = events["events"].as_array().unwrap().iter();
+        let drains = events.filter(|e| e["code"] == "engine_drains" && e["engine"] == json!(place.name));
+        let words: Vec<_> = drains.map(|event| &event["message"]).collect();
+        assert_eq!(words, [&json!(format!("its streams move, then it is made anew ({why})"))]);
         assert_logged(&rig, &format!("then it is made anew ({why})"));
     }
-    wait_told(&rig, "engine_ready", None, 7, SOON);
+    wait_told(&rig, "engine_ready", None, 9, SOON);
     rig.play(RUN);
-    wait_ready(&rig.server, 4);
+    wait_ready(&rig.server, 5);
     let after = rig.containers();
-    assert_eq!((after.len(), rig.made()), (4, 7), "{}", rig.server.log());
+    assert_eq!((after.len(), rig.made()), (5, 9), "{}", rig.server.log());
     let kept: Vec<_> = before.iter().filter(|id| after.contains(id)).collect();
-    assert_eq!(kept, [&places[3].id], "the one without a burden");
+    assert_eq!(kept, [&places[4].id], "the one without a burden");
     assert_eq!(told(&rig.server, "engine_not_empty", None), 0);
 }
 
@@ -489,7 +501,7 @@ fn an_engine_whose_disk_is_full_is_emptied_and_started_again() {
         let outcome = rig.fleet.docker.try_docker(&["logs", &victim.name]);
         outcome.stdout + &outcome.stderr
     };
-    assert!(wait_until(SOON, || log().contains("cannot write")), "its disk does not fill up: {}", log());
+    assert!(wait_until(SOON, || log().contains("No space left")), "its disk does not fill up: {}", log());
     // What an engine does then.
     rig.fleet.control(&victim, "/scenario", &json!({"scenario": "disk-full(1s)"}));
     let begun = Instant::now();

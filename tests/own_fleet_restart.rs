@@ -141,11 +141,19 @@ fn a_killed_server_finds_its_engines_again_and_viewers_their_streams() {
     }
 }
 
-/// Runs an engine that is not of our fleet.
+/// Runs an engine that is not of our fleet, and otherwise labelled as if it were.
 fn run_foreign(fleet: &OwnFleet, name: &str, more: &[&str]) {
     let port = support::docker::free_port();
-    let label = format!("io.millrace.port={port}");
-    let labels = [&["--label", "io.millrace.engine=true", "--label", &label], more].concat();
+    let spec = &fleet.ours()[0].labels["io.millrace.spec"];
+    let own = [
+        "engine=true".to_owned(),
+        format!("port={port}"),
+        format!("ports=http={port}"),
+        format!("spec={spec}"),
+    ];
+    let own = own.map(|label| format!("io.millrace.{label}"));
+    let labels = own.iter().flat_map(|label| ["--label", label]);
+    let labels: Vec<_> = labels.chain(more.iter().copied()).collect();
     fleet.docker.run_engine(name, port, &labels, &[]);
 }
 
@@ -169,9 +177,9 @@ fn a_server_that_ends_leaves_its_engines_or_takes_them_along_and_no_others() {
     let (status, took) = server.terminate();
     assert!(status.success(), "{}", server.log());
     println!("three engines removed at the end within {took:?}");
-    assert!(took < SOON / 2, "{took:?}\n{}", server.log());
     let left: Vec<_> = fleet.docker.containers().into_iter().map(|c| (c.name, c.state)).collect();
     assert_eq!(left, ["nobodys", "others"].map(|name| (name.to_owned(), "running".to_owned())));
+    assert!(took < SOON / 2, "{took:?}\n{}", server.log());
     assert_eq!(proxy.count("DELETE /containers/{id}"), 3);
 }
 

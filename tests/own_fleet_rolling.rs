@@ -53,6 +53,13 @@ fn assert_one_at_a_time(history: &[Moment]) {
     }
 }
 
+/// Streams move before their engine goes: none has lost it.
+#[track_caller]
+fn assert_none_lost(server: &Server) {
+    assert!(server.log().contains("source plays"), "{}", server.log());
+    assert!(!server.log().contains("source lost"), "{}", server.log());
+}
+
 #[test]
 fn engines_of_an_old_template_are_replaced_one_at_a_time_without_a_break() {
     let Some(fleet) = OwnFleet::new(&on_host("min = 3\nmax = 4\nspare_slots = 0\nsustained = \"60s\"\n"))
@@ -104,6 +111,7 @@ fn engines_of_an_old_template_are_replaced_one_at_a_time_without_a_break() {
     let run = begun.elapsed();
     assert!(wait_until(run + SOON, || crowd.seen(place).run(RATE) >= run), "{:#?}", crowd.seen(place));
     assert_unbroken("the viewer", &crowd.seen(place), RATE, run);
+    assert_none_lost(&server);
 
     let now = fleet.ours();
     assert_eq!(now.len(), 3, "{now:#?}");
@@ -156,6 +164,7 @@ fn an_engine_that_is_old_is_replaced_and_its_stream_moves_unbroken() {
     });
     assert!(is_over, "{:#?}\n{}", crowd.seen(place), server.log());
     assert_unbroken("the viewer", &crowd.seen(place), RATE, run);
+    assert_none_lost(&server);
     let history = fleet.history(since);
     let made = history.iter().filter(|m| m.what == "create").count();
     println!("{made} engines made for two places within {run:?}; the stream was on {on:?}");
@@ -203,4 +212,5 @@ fn an_engine_that_has_played_its_sessions_is_replaced_and_its_streams_move_unbro
     let before = crowd.seen(places[0]).run(RATE);
     assert!(wait_until(SOON, || crowd.seen(places[0]).run(RATE) >= before + run));
     assert_unbroken("who stays", &crowd.seen(places[0]), RATE, before + run);
+    assert_none_lost(&server);
 }

@@ -295,13 +295,7 @@ impl Units {
 
     /// Whether some unit is being replaced although nothing is wrong with it.
     fn is_replacing(&self) -> bool {
-        self.list.iter().any(|unit| {
-            let stage = unit.life.stage();
-            let leaves = unit.leaving.is_some_and(|why| why != Leave::Surplus)
-                && !matches!(stage, Stage::Ready | Stage::Ailing(_) | Stage::Quarantined(_));
-            // Its place is taken once the new one is ready.
-            leaves || (unit.on_trial && matches!(stage, Stage::Making | Stage::Booting | Stage::Mending))
-        })
+        self.list.iter().any(super::Unit::is_being_replaced)
     }
 
     /// Replaces what was made from other settings, one at a time, where others
@@ -310,7 +304,8 @@ impl Units {
         let drifted = self.list.iter().filter(|unit| unit.drifted).count();
         if self.rolling.running {
             let Rolling { total, done, .. } = self.rolling;
-            self.rolling.done = done.max(total.saturating_sub(drifted));
+            let missing = self.list.iter().filter(|unit| unit.drifted || unit.is_being_replaced()).count();
+            self.rolling.done = done.max(total.saturating_sub(missing));
             if drifted == 0 && !self.is_replacing() {
                 self.rolling.running = false;
                 self.journal.write(Entry::info("fleet_replaced", format!("{total} engines are made anew")));

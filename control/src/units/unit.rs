@@ -178,6 +178,15 @@ impl Unit {
             && engine.is_some_and(|engine| engine.life.state() == EngineState::Ready)
     }
 
+    /// Whether it is being replaced although nothing is wrong with it.
+    pub(crate) fn is_being_replaced(&self) -> bool {
+        let stage = self.life.stage();
+        let leaves = self.leaving.is_some_and(|why| why != Leave::Surplus)
+            && !matches!(stage, Stage::Ready | Stage::Ailing(_) | Stage::Quarantined(_));
+        // Its place is taken once the new one is ready.
+        leaves || (self.on_trial && matches!(stage, Stage::Making | Stage::Booting | Stage::Mending))
+    }
+
     /// Every port it has.
     pub(crate) fn all_ports(&self) -> impl Iterator<Item = u16> + use<> {
         let Ports { http, https, api, p2p } = self.ports;

@@ -2,7 +2,7 @@
 //! limits and whoever watches them have something to do.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
     sync::{
@@ -108,7 +108,9 @@ impl Bearer {
 
     fn fill(&self, path: &Path, bytes: u64) {
         let mut written = 0;
-        let filled = File::create(path).and_then(|mut file| {
+        // An image need not have it.
+        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let filled = made.and_then(|()| File::create(path)).and_then(|mut file| {
             while written < bytes && self.is_newest() {
                 file.write_all(&[1; PART])?;
                 written += PART as u64;
@@ -123,7 +125,7 @@ impl Bearer {
         }
         self.sleep();
         // It may never have been there.
-        std::fs::remove_file(path).ok();
+        fs::remove_file(path).ok();
     }
 
     fn burn(&self) {
