@@ -11,12 +11,14 @@ mod input;
 mod key;
 pub(crate) mod logs;
 mod origin;
+mod panel;
 mod problem;
 mod sessions;
 mod status;
 mod streams;
 mod templates;
 mod usage;
+mod watch;
 
 use axum::{
     Json, Router,
@@ -44,6 +46,10 @@ const STREAM_METHODS: &str = "GET, HEAD, OPTIONS";
 pub(crate) fn router(state: Shared) -> Router {
     Router::new()
         .route("/", get(home::page))
+        .route("/watch", get(watch::by_query))
+        .route("/watch/", get(watch::by_query))
+        .route("/watch/{id}", get(watch::by_id))
+        .route("/panel/{version}/{file}", get(panel::file))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(scrape))
@@ -160,7 +166,8 @@ async fn without_large_body(request: Request, next: Next) -> Response {
 async fn with_common_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // All but files of the panel is as of now.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
