@@ -18,7 +18,7 @@ export REQUIRE_DOCKER := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test build run test fmt clippy bench bench-quick static install uninstall clean
+.PHONY: help setup setup-test build run test fmt clippy panel bench bench-quick static install uninstall clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -26,7 +26,7 @@ help: ## List the targets
 setup: ## Install what building needs
 	@.ci/setup build
 
-setup-test: ## Install what testing needs: players and network tools
+setup-test: ## Install what testing needs: players, a browser, network tools
 	@.ci/setup test
 
 build: setup ## Build the release binary
@@ -43,6 +43,9 @@ clippy: setup
 
 test: setup-test fmt clippy ## Formatting, lints, all tests, and the benches in their short form
 	@.ci/test
+
+panel: setup-test ## Build the pages anew from control/panel, where they were changed
+	cd control/panel && npm ci && npm run build
 
 bench-quick: setup
 	cargo bench --package millrace --locked --benches -- --quick

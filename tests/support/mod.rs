@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 pub(crate) mod audience;
+pub(crate) mod chromium;
 pub(crate) mod command;
 pub(crate) mod crowd;
 pub(crate) mod docker;

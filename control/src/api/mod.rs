@@ -11,6 +11,7 @@ mod input;
 mod key;
 pub(crate) mod logs;
 mod origin;
+mod panel;
 mod performance;
 mod problem;
 mod sessions;
@@ -18,6 +19,7 @@ mod status;
 mod streams;
 mod templates;
 mod usage;
+mod watch;
 
 use axum::{
     Json, Router,
@@ -45,6 +47,10 @@ const STREAM_METHODS: &str = "GET, HEAD, OPTIONS";
 pub(crate) fn router(state: Shared) -> Router {
     Router::new()
         .route("/", get(home::page))
+        .route("/watch", get(watch::by_query))
+        .route("/watch/", get(watch::by_query))
+        .route("/watch/{id}", get(watch::by_id))
+        .route("/panel/{version}/{file}", get(panel::file))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(scrape))
@@ -163,7 +169,8 @@ async fn without_large_body(request: Request, next: Next) -> Response {
 async fn with_common_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // All but files of the panel is as of now.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

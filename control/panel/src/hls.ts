@@ -1,0 +1,156 @@
+/** HLS by hls.js. */
+
+import Hls, { type ErrorData, type HlsConfig } from "hls.js/light";
+import { parseRefusal, UNREACHABLE, type Refusal } from "./refusal";
+import type { Listener, Way } from "./way";
+
+/** A stream may take this long to begin, and its first playlist is answered then. */
+const START_MS = 120_000;
+/** Media errors are mended this often within [`MENDING_MS`]. */
+const MENDINGS = 3;
+const MENDING_MS = 60_000;
+
+const CONFIG: Partial<HlsConfig> = {
+    lowLatencyMode: true,
+    backBufferLength: 30,
+    // The page's policy allows no worker made of a string.
+    enableWorker: false,
+    manifestLoadPolicy: {
+        default: {
+            maxTimeToFirstByteMs: START_MS,
+            maxLoadTimeMs: START_MS,
+            timeoutRetry: null,
+            errorRetry: null,
+        },
+    },
+    // While an engine is replaced a playlist may be late, or answered with a refusal.
+    playlistLoadPolicy: {
+        default: {
+            maxTimeToFirstByteMs: 20_000,
+            maxLoadTimeMs: 30_000,
+            timeoutRetry: { maxNumRetry: 2, retryDelayMs: 0, maxRetryDelayMs: 0 },
+            errorRetry: { maxNumRetry: 6, retryDelayMs: 500, maxRetryDelayMs: 4_000 },
+        },
+    },
+};
+
+/** Whether hls.js works in this browser. */
+export function canHls(): boolean {
+    return Hls.isSupported();
+}
+
+/** Plays a playlist. */
+export class HlsWay implements Way {
+    readonly via = "hls";
+    readonly engine = "hls.js";
+    private readonly hls = new Hls(CONFIG);
+    private mendings: number[] = [];
+    private hasManifest = false;
+    private bytes = 0;
+    private session: string | null = null;
+    private readonly over = new AbortController();
+
+    constructor(
+        private readonly url: string,
+        private readonly video: HTMLVideoElement,
+        private readonly listener: Listener,
+    ) {}
+
+    start(): void {
+        this.hls.on(Hls.Events.MANIFEST_PARSED, () => (this.hasManifest = true));
+        this.hls.on(Hls.Events.MANIFEST_LOADED, (_, data) => {
+            const details: unknown = data.networkDetails;
+            const id = details instanceof XMLHttpRequest ? details.getResponseHeader("Millrace-Session") : null;
+            if (id !== null) {
+                this.listener.session(id);
+                this.session = id;
+            }
+        });
+        this.hls.on(Hls.Events.FRAG_LOADED, (_, data) => (this.bytes += data.frag.stats.loaded));
+        this.hls.on(Hls.Events.ERROR, (_, data) => this.onError(data));
+        const { signal } = this.over;
+        this.video.addEventListener("ended", () => this.listener.ended(this.session), { signal });
+        this.hls.loadSource(this.url);
+        this.hls.attachMedia(this.video);
+    }
+
+    resume(): boolean {
+        if (!this.hasManifest) {
+            return false;
+        }
+        this.hls.startLoad();
+        return true;
+    }
+
+    latency(): number | null {
+        return this.hls.liveSyncPosition === null ? null : this.hls.latency;
+    }
+
+    goLive(): void {
+        if (this.hls.liveSyncPosition !== null) {
+            this.video.currentTime = this.hls.liveSyncPosition;
+        }
+    }
+
+    received(): number {
+        return this.bytes;
+    }
+
+    stop(): void {
+        this.over.abort();
+        this.hls.destroy();
+    }
+
+    private onError(data: ErrorData): void {
+        if (!data.fatal) {
+            this.listener.recovered(data.details);
+            return;
+        }
+        if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
+            this.listener.fatal(data.details);
+            if (this.mayMend()) {
+                this.mend();
+            } else {
+                this.listener.undecodable(data.details);
+            }
+            return;
+        }
+        const refusal = refusalIn(data);
+        // Being refused before it begins is an answer, and not an accident.
+        if (this.hasManifest || refusal.status === 0) {
+            this.listener.fatal(data.details);
+        }
+        if (data.type === Hls.ErrorTypes.NETWORK_ERROR) {
+            this.listener.refused(refusal);
+        } else {
+            this.listener.undecodable(data.details);
+        }
+    }
+
+    /** Attaching anew pauses the element. */
+    private mend(): void {
+        const wasPaused = this.video.paused;
+        this.hls.recoverMediaError();
+        if (!wasPaused) {
+            // Whether it plays again is seen at the element.
+            this.video.play().catch(() => {});
+        }
+    }
+
+    private mayMend(): boolean {
+        const now = performance.now();
+        this.mendings = this.mendings.filter((then) => now - then < MENDING_MS);
+        this.mendings.push(now);
+        return this.mendings.length <= MENDINGS;
+    }
+}
+
+function refusalIn(data: ErrorData): Refusal {
+    const status = data.response?.code ?? 0;
+    if (status === 0) {
+        return UNREACHABLE;
+    }
+    const details: unknown = data.networkDetails;
+    const isText = details instanceof XMLHttpRequest && ["", "text"].includes(details.responseType);
+    return parseRefusal(status, isText ? details.responseText : "");
+}

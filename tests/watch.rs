@@ -1,0 +1,293 @@
+//! Whoever has but a browser watches: the page plays in a real one, says what
+//! is wrong where it does not, and asks nobody but this server.
+#![allow(clippy::unwrap_used, reason = "tests, and what tests call")]
+
+use std::time::{Duration, Instant};
+
+use millrace_emulator::{Content, ContentId, Scenario};
+use serde_json::{Value, json};
+use support::{
+    Server,
+    chromium::{Chromium, Page},
+    engines::EngineProcess,
+    pool::{engines, serve, serve_ready, status},
+    wait_until,
+};
+
+mod support;
+
+/// For a page to open, for a stream to start, for words to change.
+const SOON: Duration = Duration::from_secs(30);
+/// How long a picture has to move to be believed.
+const WATCHED_SECONDS: f64 = 10.0;
+
+/// H.264 and AAC, 640 × 360.
+fn clip(scenario: Scenario, serial: u64) -> ContentId {
+    ContentId::new(Content::Clip, scenario, serial)
+}
+
+fn url(server: &Server, path: &str) -> String {
+    format!("http://{}{path}", server.address())
+}
+
+/// Waits for a picture.
+#[track_caller]
+fn assert_plays(page: &Page<'_>) {
+    let plays = page.holds_within(SOON, "millrace.state === 'live' && millrace.currentTime > 0");
+    assert!(plays, "no picture: {}", page.evaluate(EVERYTHING));
+}
+
+/// Waits until the picture has moved by `seconds`, in hardly more than that.
+#[track_caller]
+fn assert_moves(page: &Page<'_>, seconds: f64) {
+    let time = || page.evaluate("millrace.currentTime").as_f64().unwrap();
+    let (from, began) = (time(), Instant::now());
+    let limit = Duration::from_secs_f64(seconds * 1.5 + 5.0);
+    let moves = page.holds_within(limit, &format!("millrace.currentTime >= {}", from + seconds));
+    assert!(moves, "from {from} to {} in {limit:?}: {}", time(), page.evaluate(EVERYTHING));
+    assert!(began.elapsed().as_secs_f64() > seconds * 0.8, "at the pace of the clock");
+}
+
+/// What tests read, as an object of its own.
+const EVERYTHING: &str = "({ ...millrace, line: document.querySelector('#line').textContent })";
+
+/// The page asked this server alone, and nothing was held against it.
+#[track_caller]
+fn assert_clean(page: &Page<'_>, server: &Server) {
+    let own = format!("http://{}/", server.address());
+    let foreign = |url: &&String| !url.starts_with(&own) && !url.starts_with(&format!("blob:{own}"));
+    let requests = page.requests();
+    assert!(requests.len() > 3, "{requests:?}");
+    let foreign: Vec<_> = requests.iter().filter(foreign).collect();
+    assert!(foreign.is_empty(), "asked elsewhere: {foreign:?}");
+    assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn a_transport_stream_plays_until_it_is_stopped_without_an_error() {
+    let Some(browser) = Chromium::start() else { return };
+    let server = Server::start(&["--emulate", "2"]);
+    let page = browser.open(&url(&server, "/watch/0123456789abcdef0123456789abcdef01234567?via=ts"));
+    assert_plays(&page);
+    assert_moves(&page, WATCHED_SECONDS);
+    let now = page.evaluate(EVERYTHING);
+    assert_eq!((&now["via"], &now["engine"]), (&json!("ts"), &json!("mpegts.js")), "{now}");
+    assert_eq!((&now["fatalErrors"], &now["state"]), (&json!(0), &json!("live")), "{now}");
+    // A cold stream begins with what its engine had in stock.
+    let latency = now["latency"].as_f64().unwrap();
+    assert!((0.0..20.0).contains(&latency), "{now}");
+    let media = page.evaluate(
+        "(() => { const v = document.querySelector('video'); return { width: v.videoWidth, height: v.videoHeight, \
+         frames: v.getVideoPlaybackQuality().totalVideoFrames, sound: v.webkitAudioDecodedByteCount } })()",
+    );
+    assert_eq!((&media["width"], &media["height"]), (&json!(640), &json!(360)));
+    assert!(media["frames"].as_u64() > Some(200) && media["sound"].as_u64() > Some(10_000), "{media}");
+
+    // Keys and buttons do what they say.
+    page.press("l");
+    assert!(page.holds_within(SOON, "millrace.latency < 4 && millrace.state === 'live'"));
+    page.press("m");
+    assert!(page.holds_within(SOON, "document.querySelector('video').muted"));
+    page.click("#play");
+    assert!(page.holds_within(SOON, "millrace.state === 'paused' && document.querySelector('video').paused"));
+    page.click("#play");
+    assert!(page.holds_within(SOON, "millrace.state === 'live'"));
+
+    let session = now["session"].as_str().unwrap();
+    assert_eq!(server.ask("DELETE", &format!("/api/v1/streams/{session}")).status, 202);
+    assert!(page.holds_within(SOON, "millrace.state === 'ended'"), "{}", page.evaluate(EVERYTHING));
+    assert_problem(&page, "stopped", "start it anew");
+    page.click("#again");
+    assert_plays(&page);
+    assert_clean(&page, &server);
+}
+
+/// A cause and a remedy are shown, and can be seen.
+#[track_caller]
+fn assert_problem(page: &Page<'_>, cause: &str, remedy: &str) {
+    let now = page.evaluate(EVERYTHING);
+    assert_eq!(now["error"]["cause"], cause, "{now}");
+    let shown = page.evaluate("document.querySelector('#problem').innerText");
+    let shown = shown.as_str().unwrap();
+    assert!(shown.contains(remedy), "{shown}");
+    assert!(page.evaluate("document.querySelector('#again').checkVisibility()") == true);
+}
+
+#[test]
+fn where_there_is_no_hls_the_transport_stream_is_played_unless_hls_was_asked_for() {
+    let Some(browser) = Chromium::start() else { return };
+    let server = Server::start(&["--emulate", "2"]);
+    let page = browser.open(&url(&server, "/watch/0123456789abcdef0123456789abcdef01234567"));
+    assert_plays(&page);
+    assert_eq!(page.evaluate("[millrace.via, millrace.fatalErrors]"), json!(["ts", 0]));
+    assert!(page.requests().iter().any(|url| url.contains("/ace/manifest.m3u8?id=")));
+
+    page.press("v");
+    assert!(page.holds_within(SOON, "millrace.state === 'failed'"), "{}", page.evaluate(EVERYTHING));
+    assert_eq!(
+        page.evaluate("[millrace.via, millrace.error.code, location.search]"),
+        json!(["hls", "no_hls", "?via=hls"])
+    );
+    page.click("#other");
+    assert_plays(&page);
+    assert_eq!(page.evaluate("[millrace.via, location.search]"), json!(["ts", "?via=ts"]));
+    assert_clean(&page, &server);
+}
+
+#[test]
+fn the_loss_of_an_engine_is_not_seen() {
+    let Some(browser) = Chromium::start() else { return };
+    let mut engines: Vec<_> = (0..2).map(|_| EngineProcess::start(&["--fast"])).collect();
+    let addresses: Vec<_> = engines.iter().map(EngineProcess::address).collect();
+    let server = serve(&addresses, "[engines]\nprobe_interval = \"500ms\"").allow("engine turned");
+    assert!(wait_until(SOON, || status(&server, "/engines/ready") == 2));
+    let page = browser.open(&url(&server, &format!("/watch/{}?via=ts", clip(Scenario::healthy(), 1))));
+    assert_plays(&page);
+    let mut playing = None;
+    let is_told = wait_until(SOON, || {
+        let streams: Value = serde_json::from_slice(&server.get("/api/v1/streams").body).unwrap();
+        playing = streams["streams"][0]["engine"].as_u64();
+        playing.is_some()
+    });
+    assert!(is_told, "no engine plays");
+    engines[usize::try_from(playing.unwrap()).unwrap()].kill();
+    assert_moves(&page, WATCHED_SECONDS);
+    let now = page.evaluate(EVERYTHING);
+    assert_eq!(
+        (&now["fatalErrors"], &now["recoveries"], &now["state"]),
+        (&json!(0), &json!(0), &json!("live")),
+        "{now}"
+    );
+    assert_clean(&page, &server);
+}
+
+#[test]
+fn clocks_that_jump_and_packets_that_are_lost_do_not_end_the_picture() {
+    let Some(browser) = Chromium::start() else { return };
+    let emulator = engines(2);
+    let server = serve_ready(&emulator, "");
+    let pages: Vec<_> = [
+        // Jumps of ten seconds each, which the server signals.
+        ("pts-jump(forward,6s)", 15.0),
+        ("pts-jump(back,6s)", 15.0),
+        ("pts-jump(wrap,6s)", 15.0),
+        // Of what is missing as much is skipped, so that less is there to be shown.
+        ("cc-errors(800,1)", 5.0),
+    ]
+    .into_iter()
+    .map(|(scenario, seconds)| {
+        let path = format!("/watch/{}?via=ts", clip(scenario.parse().unwrap(), 1));
+        (scenario, seconds, browser.open(&url(&server, &path)))
+    })
+    .collect();
+    for (scenario, seconds, page) in pages {
+        let moves = page.holds_within(SOON * 2, &format!("millrace.currentTime > {seconds}"));
+        let now = page.evaluate(EVERYTHING);
+        assert!(moves, "{scenario}: {now}");
+        assert_eq!((&now["fatalErrors"], &now["recoveries"]), (&json!(0), &json!(0)), "{scenario}: {now}");
+        assert_clean(&page, &server);
+    }
+}
+
+#[test]
+fn a_server_that_goes_is_waited_for_in_words() {
+    let Some(browser) = Chromium::start() else { return };
+    let mut server = Server::start(&["--emulate", "1"]);
+    let address = server.address().to_string();
+    let page = browser.open(&url(&server, "/watch/0123456789abcdef0123456789abcdef01234567?via=ts"));
+    assert_plays(&page);
+    server.kill();
+    assert!(page.holds_within(SOON, "millrace.state === 'reconnecting'"), "{}", page.evaluate(EVERYTHING));
+    assert!(page.holds_within(
+        SOON,
+        "/does not answer\\. Next try in/.test(document.querySelector('#line').textContent)"
+    ));
+    let server = Server::start(&["--emulate", "1", "--listen", &address]);
+    assert_plays(&page);
+    assert_moves(&page, 2.0);
+    assert_clean(&page, &server);
+}
+
+#[test]
+fn a_content_that_does_not_play_is_told_with_cause_and_remedy() {
+    let Some(browser) = Chromium::start() else { return };
+    let emulator = engines(1);
+    let server = serve_ready(&emulator, "");
+    for (scenario, cause, remedy) in [
+        ("metadata-failure", "content_unavailable", "Check the id, or try again later."),
+        ("missing-option", "content_restricted", "This content needs an option that the engines lack."),
+    ] {
+        let page = browser.open(&url(&server, &format!("/watch/{}", clip(scenario.parse().unwrap(), 1))));
+        assert!(page.holds_within(SOON, "millrace.state === 'failed'"), "{scenario}");
+        assert_problem(&page, cause, remedy);
+        assert_eq!(page.evaluate("millrace.fatalErrors"), 0);
+        assert_clean(&page, &server);
+    }
+    // What only the stream's own path can judge is told in its words.
+    let page = browser.open(&url(&server, "/watch?magnet=nothing"));
+    assert!(page.holds_within(SOON, "millrace.state === 'failed'"));
+    let shown = page.evaluate("document.querySelector('#problem').innerText");
+    assert!(shown.as_str().unwrap().contains("is not a BitTorrent magnet link"), "{shown}");
+}
+
+#[test]
+fn an_address_that_names_no_stream_is_refused_by_a_page() {
+    let server = Server::start(&["--emulate", "1"]);
+    let id = "0123456789ABCDEF0123456789abcdef01234567";
+    for (path, expected) in [
+        (format!("/watch/{id}"), 200),
+        (format!("/watch/{id}?via=hls&x=1"), 200),
+        (format!("/watch?infohash={id}"), 200),
+        (format!("/watch?id=acestream%3A%2F%2F{id}"), 200),
+        ("/watch?magnet=magnet%3A%3Fxt%3Durn%3Abtih%3A2".to_owned(), 200),
+        ("/watch".to_owned(), 400),
+        ("/watch/".to_owned(), 400),
+        ("/watch/1234".to_owned(), 400),
+        ("/watch/%ff".to_owned(), 400),
+        ("/watch/%3Cscript%3Ealert(1)%3C%2Fscript%3E".to_owned(), 400),
+        (format!("/watch?infohash={}", &id[1..]), 400),
+        (format!("/watch/{id}?via=dash"), 400),
+        (format!("/watch/{id}/more"), 404),
+    ] {
+        let answer = server.get(&path);
+        assert_eq!(answer.status, expected, "{path}: {}", answer.text());
+        if expected == 404 {
+            continue;
+        }
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+        for (name, value) in [
+            ("content-type", "text/html; charset=utf-8"),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "same-origin"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{path}: {name}");
+        }
+        assert!(!answer.text().contains("<script>"), "{path}: {}", answer.text());
+    }
+
+    let Some(browser) = Chromium::start() else { return };
+    let page = browser.open(&url(&server, "/watch/1234"));
+    assert_eq!(page.status(), Some(400));
+    let shown = page.evaluate("document.body.innerText");
+    for words in ["`id` is not 40 hexadecimal digits", "give the 40 hexadecimal digits of acestream://…"] {
+        assert!(shown.as_str().unwrap().contains(words), "{shown}");
+    }
+    assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn files_of_the_page_are_kept_for_ever() {
+    let server = Server::start(&["--emulate", "1"]);
+    let page = server.get("/watch?infohash=0123456789abcdef0123456789abcdef01234567").text();
+    let files: Vec<_> = page.split('"').filter(|text| text.starts_with("/panel/")).collect();
+    assert_eq!(files.len(), 4, "{files:?}");
+    for file in files {
+        let answer = server.get(file);
+        assert_eq!(answer.status, 200, "{file}");
+        assert_eq!(answer.header("cache-control"), Some("public, max-age=31536000, immutable"), "{file}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{file}");
+    }
+    assert_eq!(server.get("/panel/0000000000000000/watch.js").status, 404, "of another version");
+}
