@@ -125,6 +125,7 @@ impl Control {
             let mut all = Units::new(*settings, name, templates, now);
             all.set_capacity(config.engine_capacity);
             keeper = learned.map(|file| take_over(&mut all, file, now));
+            engines.set_growing(all.is_growing(), now);
             units = Some(all);
         }
         let shards = (0u16..).zip(config.shards);

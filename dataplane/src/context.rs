@@ -125,7 +125,8 @@ impl Context {
             totals,
             peers,
             control,
-            table: RefCell::default(),
+            // Nobody knows yet what there is: whoever comes before the first table waits for it.
+            table: RefCell::new(Arc::new(EngineTable { growing: true, ..EngineTable::default() })),
             counters: RefCell::default(),
             recorder: RefCell::new(Recorder::new(id)),
             stops: Rc::default(),

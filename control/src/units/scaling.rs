@@ -61,7 +61,7 @@ impl Units {
     }
 
     /// Whether a stream without a slot may hope for one.
-    pub(super) fn is_growing(&self) -> bool {
+    pub(crate) fn is_growing(&self) -> bool {
         if self.settings.scale.max == 0 || self.is_shared {
             return false;
         }
