@@ -82,6 +82,15 @@ pub(crate) enum Cut {
     },
 }
 
+impl Cut {
+    /// Stream time of it.
+    pub(crate) fn at(&self) -> Duration {
+        match self {
+            Self::Begin(next) | Self::Part { next, .. } | Self::Segment { next, .. } => next.at,
+        }
+    }
+}
+
 /// How long segments and parts are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lengths {

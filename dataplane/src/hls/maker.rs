@@ -38,6 +38,8 @@ const LEAD_IN: usize = 16;
 pub(crate) struct Maker {
     shelf: Arc<Shelf>,
     cutter: Cutter,
+    /// What lies ahead of what is live.
+    ahead: VecDeque<Cut>,
     part_target: Duration,
     segments: VecDeque<Arc<MediaSegment>>,
     /// Breaks before the first of them.
@@ -57,11 +59,14 @@ pub(crate) struct Maker {
     limit: u64,
 }
 
-/// Both clocks.
+/// Both clocks, and where the stream is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     pub(crate) monotonic: Monotonic,
     pub(crate) wall: SystemTime,
+    /// Stream time up to which it is live: its head, unless an engine has sent
+    /// minutes ahead.
+    pub(crate) live: Duration,
 }
 
 /// The segment that is being written.
@@ -86,6 +91,7 @@ impl Maker {
         Self {
             shelf,
             cutter: Cutter::new(lengths),
+            ahead: VecDeque::new(),
             part_target: config.part,
             segments: VecDeque::new(),
             discontinuities: 0,
@@ -100,8 +106,8 @@ impl Maker {
         }
     }
 
-    /// Takes what the writer has found since last time; says whether there is
-    /// anything new for players.
+    /// Takes what the writer has found since last time, and shows players what
+    /// ends up to the stream time `now.live`; says whether there is anything new.
     ///
     /// # Errors
     /// When the kernel cannot read its own memory.
@@ -110,8 +116,9 @@ impl Maker {
         for mark in writer.take_units() {
             self.cutter.on(mark, &mut cuts);
         }
+        self.ahead.extend(cuts);
         let mut has_news = false;
-        for cut in cuts {
+        while let Some(cut) = self.ahead.pop_front_if(|cut| cut.at() <= now.live) {
             has_news |= self.cut(cut, writer, now)?;
         }
         if has_news {
@@ -142,7 +149,7 @@ impl Maker {
             self.looks = FORMAT_LOOKS;
         }
         if is_break || self.epoch.is_none() {
-            self.epoch = now.wall.checked_sub(writer.head());
+            self.epoch = now.wall.checked_sub(now.live);
         }
         let wall = self.epoch.and_then(|epoch| epoch.checked_add(next.at)).unwrap_or(now.wall);
         self.writing = Some(Writing {

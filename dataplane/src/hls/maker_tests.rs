@@ -15,6 +15,8 @@ struct Scene {
     shelf: Arc<Shelf>,
     written: Vec<u8>,
     window: Arc<Window>,
+    /// What comes later than this is not live yet.
+    live: Duration,
 }
 
 impl Scene {
@@ -27,18 +29,24 @@ impl Scene {
             shelf,
             written: Vec::new(),
             window,
+            live: Duration::MAX,
         }
     }
 
     fn now(&self) -> Now {
         let passed = self.writer.head();
-        Now { monotonic: START + passed, wall: SystemTime::UNIX_EPOCH + Duration::from_secs(60) + passed }
+        Now {
+            monotonic: START + passed,
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(60) + passed,
+            live: passed,
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) {
         let now = self.now();
         self.written.extend_from_slice(bytes);
         self.writer.append(bytes, now.monotonic).unwrap();
+        let now = Now { live: self.writer.head().min(self.live), ..now };
         self.maker.advance(&mut self.writer, now).unwrap();
     }
 
@@ -196,6 +204,26 @@ fn a_break_is_told_and_counted_once_it_has_left() {
     scene.play(60, true);
     let text = scene.text();
     assert!(text.contains("#EXT-X-DISCONTINUITY-SEQUENCE:1\n") && !text.contains("#EXT-X-DISCONTINUITY\n"));
+}
+
+#[test]
+fn what_an_engine_sends_ahead_is_shown_as_it_becomes_live() {
+    let mut scene = Scene::new(u64::MAX);
+    scene.live = Duration::from_secs(30);
+    scene.play(300, true);
+    let shown = |scene: &Scene| {
+        let list = scene.list();
+        let time: Duration = list.segments.iter().map(|segment| segment.duration).sum();
+        (list.segments[0].sequence, time.as_secs())
+    };
+    assert_eq!(shown(&scene), (0, 28), "five minutes are there");
+    for live in 31..=60 {
+        let now = Now { live: Duration::from_secs(live), ..scene.now() };
+        let had = scene.list().open_sequence();
+        scene.maker.advance(&mut scene.writer, now).unwrap();
+        assert!(scene.list().open_sequence() <= had + 1, "at {live} s");
+    }
+    assert_eq!(scene.list().segments.last().unwrap().sequence, 15);
 }
 
 #[test]

@@ -151,7 +151,14 @@ impl Chain {
     fn publish(&mut self, packets: &[u8], now: Monotonic) -> io::Result<()> {
         self.appended = now;
         self.writer.append(packets, now)?;
-        let now = Now { monotonic: now, wall: SystemTime::now() };
+        self.show(now)
+    }
+
+    /// Shows HLS players what is live by now.
+    fn show(&mut self, now: Monotonic) -> io::Result<()> {
+        // Of minutes that an engine has sent ahead as much as of any other stream.
+        let live = self.writer.head().min(self.playout.at() + STOCK);
+        let now = Now { monotonic: now, wall: SystemTime::now(), live };
         self.has_news |= self.maker.advance(&mut self.writer, now)?;
         Ok(())
     }
@@ -229,6 +236,8 @@ impl Chain {
             self.publish(&held, now).ok();
         }
         self.make_room(config, now);
+        // Without memory for it there is none for what follows, which tells.
+        self.show(now).ok();
         let (head, at) = (self.writer.head(), self.playout.at());
         let mut verdict = self.watch.look(head, at, now);
         for point in self.writer.take_points() {

@@ -105,6 +105,7 @@ impl Session {
         }
         let has_stock = chain_now.has_stock(now);
         drop(chain);
+        self.tell_news(context);
         if has_stock && self.active().is_some() {
             // An engine that has sent minutes ahead may rest until they are over.
             self.apply(context, Event::Bytes, now);

@@ -6,6 +6,7 @@ use millrace_boundary::Monotonic;
 use millrace_media::ts::{ContinuityChecker, NULL_PACKET, PACKET_LEN, Packet, Pcr, Verdict};
 
 use super::{Candidate, ChainWriter, Cursor, Fit, Window, read_at};
+use crate::hls::Mark;
 
 /// CRC-32/MPEG-2, ISO/IEC 13818-1 Annex A.
 fn crc(bytes: &[u8]) -> u32 {
@@ -175,6 +176,25 @@ fn what_lies_behind_is_let_go_and_who_was_there_is_told() {
     assert!(chain.kept_bytes() < kept);
     let (_, point) = window.join(Duration::ZERO).unwrap();
     assert!(point.offset > 0, "the segment being written stays");
+}
+
+#[test]
+fn a_clock_that_trembles_tells_the_same_time_and_is_no_other_clock() {
+    let mut maker = Maker::new();
+    let (mut chain, _window) = chain();
+    feed(&mut chain, &maker.psi(0), now(0));
+    for packet in 0..1_000_u64 {
+        // Up to 60 ms late: more than from one packet to the next.
+        let late = [0, 60, 20, 50, 10][usize::try_from(packet % 5).unwrap()];
+        maker.set_clock((packet * 40 + late) * 27_000);
+        feed(&mut chain, &maker.video(packet % 50 == 0), now(0));
+    }
+    let passed = chain.head().as_millis();
+    assert!((39_900..=40_100).contains(&passed), "{passed} ms");
+    assert!(!chain.take_units().iter().any(|mark| matches!(mark, Mark::Break)));
+    maker.set_clock(27_000_000 * 30);
+    feed(&mut chain, &maker.video(true), now(0));
+    assert_eq!(chain.take_units().iter().filter(|mark| matches!(mark, Mark::Break)).count(), 1);
 }
 
 #[test]

@@ -27,6 +27,10 @@ const SEGMENT_BYTES: usize = 1 << 20;
 const LEAST_PSI_RUN: usize = 64 << 10;
 /// A PCR step larger than this is a jump and not time that passed.
 const LARGEST_PCR_STEP: Duration = Duration::from_secs(5);
+/// A PCR that is this much before the last one is jitter. Legal streams have
+/// less than a microsecond of it (ISO/IEC 13818-1 §2.4.2.1), what comes out of
+/// swarms up to a tenth of a second.
+const PCR_JITTER: Duration = Duration::from_millis(500);
 /// Where PCR has not moved stream time for this long while bytes came, their
 /// number or time of arrival does: windows stay bounded on any input.
 const PCR_SILENCE: Duration = Duration::from_secs(1);
@@ -356,14 +360,22 @@ impl ChainWriter {
     }
 
     fn tick(&mut self, pcr: Pcr, discontinuity: bool, now: Monotonic) {
-        let Some(last) = self.last_pcr.replace(pcr) else { return };
+        let Some(last) = self.last_pcr else {
+            self.last_pcr = Some(pcr);
+            return;
+        };
         let step = Pcr::duration(pcr.ticks_since(last));
         if discontinuity || step > LARGEST_PCR_STEP {
+            // Back by a little, it is late and not another clock.
+            if !discontinuity && Pcr::duration(last.ticks_since(pcr)) <= PCR_JITTER {
+                return;
+            }
             self.units.push(Mark::Break);
         } else if !step.is_zero() {
             self.at += step;
             (self.moved, self.moved_at) = (now, self.published);
         }
+        self.last_pcr = Some(pcr);
     }
 
     /// Stream time of what came while no clock told it for `passed`: as much as
