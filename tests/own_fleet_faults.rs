@@ -530,7 +530,7 @@ fn an_engine_whose_disk_is_full_is_emptied_and_started_again() {
 fn engines_that_wear_out_are_made_anew_before_they_do() {
     let Some(docker_) = support::docker::Dockerd::new() else { return };
     let config = format!(
-        "network = \"host\"\nports = \"{}\"\n[fleet]\nmin = 3\nmax = 6\nspare_slots = 2\nmax_sessions = 6\nmin_life = \"1s\"\n\
+        "network = \"host\"\nports = \"{}\"\n[fleet]\nmin = 3\nmax = 3\nspare_slots = 2\nmax_sessions = 6\nmin_life = \"1s\"\n\
          [engines]\ncapacity = 4\n[streams]\nlinger = \"0s\"\n",
         own_fleet::ports()
     );
