@@ -5,7 +5,7 @@ use std::{mem::MaybeUninit, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
 use millrace_boundary::{Cause, Monotonic};
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SendFlags, Shutdown},
+    net::{RecvFlags, SendFlags, Shutdown, sockopt},
 };
 
 use super::{
@@ -419,20 +419,28 @@ impl Hall {
             let (mut offset, to) = (slice.from as u64, slice.to as u64);
             while offset < to {
                 let left = usize::try_from(to - offset).unwrap_or(SEND_LIMIT).min(SEND_LIMIT);
-                match rustix::fs::sendfile(link, slice.segment.memfd(), Some(&mut offset), left) {
-                    Ok(sent) => {
-                        self.context.count(|c| c.egress_bytes += sent as u64);
-                        stream.add_egress(sent as u64);
-                        since_look += sent;
-                    }
+                let sent = match rustix::fs::sendfile(link, slice.segment.memfd(), Some(&mut offset), left) {
+                    Ok(sent) => sent,
                     Err(Errno::INTR) => continue,
-                    Err(Errno::AGAIN) => since_look = SEND_LIMIT,
+                    Err(Errno::AGAIN) => 0,
                     Err(_) => return false,
+                };
+                self.context.count(|c| c.egress_bytes += sent as u64);
+                stream.add_egress(sent as u64);
+                since_look += sent;
+                let is_full = sent < left;
+                if is_full {
+                    // The kernel holds a last packet that is not full back for what was to
+                    // follow, and where packets are larger than what may wait unsent, as on
+                    // the loopback, asks for no more before its timer of 200 ms. This sends it.
+                    sockopt::set_tcp_nodelay(link, true).ok();
                 }
-                if since_look >= SEND_LIMIT && !self.has_room(link).await {
-                    return false;
+                if is_full || since_look >= SEND_LIMIT {
+                    if !self.has_room(link).await {
+                        return false;
+                    }
+                    since_look = 0;
                 }
-                since_look %= SEND_LIMIT;
             }
         }
         true
