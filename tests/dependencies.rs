@@ -23,6 +23,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("millrace-control", &["millrace"]),
 ];
 
+/// What benches and tests of ours use, and nothing else of the package: the
+/// runtime bare, to be measured beside the server.
+const FOR_DEVELOPMENT: &[(&str, &str)] = &[("millrace", "monoio")];
+
 /// Of a package's licence expression, one alternative has to be made of these.
 const LICENCES: &[&str] = &["MIT", "Apache-2.0", "BSD-3-Clause", "Unicode-3.0", "Zlib", "ISC"];
 
@@ -44,8 +48,13 @@ fn ours(metadata: &Value) -> BTreeMap<String, Vec<String>> {
     packages
         .filter(|package| members.contains(&text(&package["id"])))
         .map(|package| {
+            let name = text(&package["name"]);
             let needs = package["dependencies"].as_array().unwrap().iter();
-            (text(&package["name"]), needs.map(|need| text(&need["name"])).collect())
+            let counts = |need: &&Value| {
+                need["kind"] != "dev" || !FOR_DEVELOPMENT.contains(&(&name, need["name"].as_str().unwrap()))
+            };
+            let needs = needs.filter(counts).map(|need| text(&need["name"])).collect();
+            (name, needs)
         })
         .collect()
 }

@@ -37,7 +37,6 @@ mod probe;
 #[path = "../../tests/support/seccomp.rs"]
 mod seccomp;
 mod side;
-mod socket;
 mod wheel;
 
 /// Viewers that read for real and take the time of each read.

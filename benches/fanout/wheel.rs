@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::Ipv4Addr,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex,
@@ -15,14 +14,14 @@ use std::{
 use hdrhistogram::Histogram;
 use rustix::{
     io::Errno,
-    net::{AddressFamily, RecvFlags, SendFlags, SocketAddrV4, SocketFlags, SocketType},
+    net::{RecvFlags, SendFlags, SocketFlags},
     thread::{ClockId, clock_nanosleep_absolute},
     time::Timespec,
 };
 
-use crate::{
+use crate::support::{
+    feed::{Mux, PACKET, Store},
     socket,
-    support::feed::{Mux, PACKET, Store},
 };
 
 /// Time between two slots of the wheel.
@@ -63,14 +62,7 @@ struct Stats {
 
 /// Serves until standard input closes; prints its address first.
 pub(crate) fn run(config: &Config) -> io::Result<()> {
-    let kind = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let listener = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, kind, None)?;
-    socket::prepare_listener(&listener, config.congestion.as_deref())?;
-    rustix::net::bind(&listener, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
-    rustix::net::listen(&listener, 4_096)?;
-    let port = rustix::net::getsockname(&listener)?;
-    println!("{}", serde_json::json!({ "address": SocketAddrV4::try_from(port)?.to_string() }));
-
+    let listener = socket::listen(SocketFlags::NONBLOCK, config.congestion.as_deref())?;
     let wanted = Arc::new(AtomicBool::new(false));
     let shared = Arc::new(Mutex::new(new_stats()));
     answer_commands(Arc::clone(&wanted), Arc::clone(&shared));

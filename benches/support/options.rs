@@ -60,13 +60,20 @@ impl Common {
 
     /// Starts the binary on its core, through this program's own [`Launch`].
     pub(crate) fn start_server(&self, launch: &[String], args: &[String]) -> Result<Process> {
+        let mut command = vec![self.millrace.display().to_string(), "serve".to_owned()];
+        command.extend(["--listen", "127.0.0.1:0", "--cpus"].map(str::to_owned));
+        command.push(self.server_cpu.to_string());
+        command.extend_from_slice(args);
+        self.launch("millrace", launch, &command)
+    }
+
+    /// Starts any program on the server's core in the same way.
+    pub(crate) fn launch(&self, name: &str, launch: &[String], command: &[String]) -> Result<Process> {
         let mut all = vec!["launch".to_owned(), format!("--cpu={}", self.server_cpu)];
         all.extend_from_slice(launch);
-        all.extend(["--".to_owned(), self.millrace.display().to_string(), "serve".to_owned()]);
-        all.extend(["--listen", "127.0.0.1:0", "--cpus"].map(str::to_owned));
-        all.push(self.server_cpu.to_string());
-        all.extend_from_slice(args);
-        Process::start("millrace", &own_program()?, &all)
+        all.push("--".to_owned());
+        all.extend_from_slice(command);
+        Process::start(name, &own_program()?, &all)
     }
 }
 

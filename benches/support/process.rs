@@ -124,6 +124,20 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     parse_cpu_time(&stat).context("cannot read the CPU time")
 }
 
+/// The same of the threads that live, as the scheduler counts it: in
+/// nanoseconds, for times too short for [`cpu_time`].
+pub(crate) fn run_time(pid: u32) -> Result<Duration> {
+    let mut nanos = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let Ok(stat) = fs::read_to_string(entry?.path().join("schedstat")) else {
+            continue; // it has ended since
+        };
+        let running = stat.split_whitespace().next().and_then(|field| field.parse::<u64>().ok());
+        nanos += running.context("the kernel does not count the time that threads run")?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
 /// Time that `cpu` was busy with anything, or taken by the hypervisor, since
 /// the machine started.
 pub(crate) fn busy_time(cpu: usize) -> Result<Duration> {

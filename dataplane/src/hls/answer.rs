@@ -1,10 +1,13 @@
 //! Answers to HLS players.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use crate::{
-    hls::{list::Body, playlist::Playlist},
-    http::response::{Refusal, reason},
+    hls::{
+        list::{Body, Slice},
+        playlist::Playlist,
+    },
+    http::response::{PREFLIGHT, Refusal, reason},
     stream::Stream,
 };
 
@@ -13,22 +16,40 @@ const PLAYLIST_TYPE: &str = "application/vnd.apple.mpegurl";
 /// The media type of a media segment (RFC 3555).
 const MEDIA_TYPE: &str = "video/mp2t";
 
-/// An answer: its head, and what follows it.
+/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) head: Vec<u8>,
-    pub(crate) payload: Payload,
+    /// All of it but for media from the chain.
+    pub(crate) bytes: Bytes,
+    /// How many of the bytes an answer to HEAD has.
+    pub(crate) head: usize,
+    /// Media from the chain of a stream, which follow the bytes.
+    pub(crate) media: Option<(Arc<Stream>, Vec<Slice>)>,
 }
 
-/// What follows a head.
+/// Bytes of this answer alone, or of many.
 #[derive(Debug)]
-pub(crate) enum Payload {
-    /// Nothing, or what stands in the head's buffer already.
-    None,
-    /// A playlist.
-    Text(Arc<[u8]>),
-    /// Media of a stream.
-    Media(Body, Arc<Stream>),
+pub(crate) enum Bytes {
+    Own(Vec<u8>),
+    Shared(Arc<[u8]>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// An answer that many get: its bytes, and how many of them are the head.
+#[derive(Debug)]
+pub(crate) struct Written {
+    bytes: Arc<[u8]>,
+    head: usize,
 }
 
 impl Answer {
@@ -36,21 +57,22 @@ impl Answer {
     pub(crate) fn playlist(playlist: &Playlist, gzip: bool, has: Option<&[u8]>, open: bool) -> Self {
         let etag = &playlist.etag;
         if has.is_some_and(|has| names(has, etag)) {
-            let head = head(304, open, format_args!("ETag: {etag}\r\nCache-Control: no-cache\r\n"));
-            return Self { head, payload: Payload::None };
+            return Self::own(head(304, open, format_args!("ETag: {etag}\r\nCache-Control: no-cache\r\n")));
         }
-        let text = if gzip { playlist.gzip() } else { &playlist.text };
-        let encoding = if gzip { "Content-Encoding: gzip\r\n" } else { "" };
-        let head = head(
-            200,
-            open,
-            format_args!(
-                "Content-Type: {PLAYLIST_TYPE}\r\nContent-Length: {}\r\n{encoding}ETag: {etag}\r\n\
-                 Vary: Accept-Encoding\r\nCache-Control: no-cache\r\n",
-                text.len()
-            ),
-        );
-        Self { head, payload: Payload::Text(Arc::clone(text)) }
+        let Written { bytes, head } = playlist.written(gzip, open, |text| {
+            let encoding = if gzip { "Content-Encoding: gzip\r\n" } else { "" };
+            let head = head(
+                200,
+                open,
+                format_args!(
+                    "Content-Type: {PLAYLIST_TYPE}\r\nContent-Length: {}\r\n{encoding}ETag: {etag}\r\n\
+                     Vary: Accept-Encoding\r\nCache-Control: no-cache\r\n",
+                    text.len()
+                ),
+            );
+            Written { bytes: [&head, text].concat().into(), head: head.len() }
+        });
+        Self { bytes: Bytes::Shared(Arc::clone(bytes)), head: *head, media: None }
     }
 
     /// A playlist that is this viewer's alone.
@@ -59,13 +81,13 @@ impl Answer {
             "Content-Type: {PLAYLIST_TYPE}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
             text.len()
         );
-        Self { head: head(200, open, fields), payload: Payload::Text(text.as_bytes().into()) }
+        Self::own(head(200, open, fields)).followed_by(text.as_bytes())
     }
 
     /// What a playlist's head would be, of which nothing is known yet.
     pub(crate) fn playlist_head(open: bool) -> Self {
         let fields = format_args!("Content-Type: {PLAYLIST_TYPE}\r\nCache-Control: no-store\r\n");
-        Self { head: head(200, open, fields), payload: Payload::None }
+        Self::own(head(200, open, fields))
     }
 
     /// A media segment or a part, which never changes under its name.
@@ -74,18 +96,33 @@ impl Answer {
             "Content-Type: {MEDIA_TYPE}\r\nContent-Length: {}\r\nCache-Control: max-age={seconds}\r\n",
             body.len()
         );
-        Self { head: head(200, open, fields), payload: Payload::Media(body, stream) }
+        let Body { preface, slices } = body;
+        Self { media: Some((stream, slices)), ..Self::own(head(200, open, fields)).followed_by(&preface) }
     }
 
     /// Asks again at another address.
     pub(crate) fn elsewhere(location: &str, open: bool) -> Self {
         let fields = format_args!("Location: {location}\r\nContent-Length: 0\r\nCache-Control: no-store\r\n");
-        Self { head: head(307, open, fields), payload: Payload::None }
+        Self::own(head(307, open, fields))
     }
 
     /// Why there is nothing.
     pub(crate) fn refusal(refusal: &Refusal) -> Self {
-        Self { head: refusal.to_bytes(), payload: Payload::None }
+        Self::own(refusal.to_bytes())
+    }
+
+    /// What a CORS preflight is answered.
+    pub(crate) fn preflight() -> Self {
+        Self::own(PREFLIGHT.to_vec())
+    }
+
+    fn own(bytes: Vec<u8>) -> Self {
+        Self { head: bytes.len(), bytes: Bytes::Own(bytes), media: None }
+    }
+
+    /// The same with these bytes behind its head.
+    fn followed_by(self, body: &[u8]) -> Self {
+        Self { bytes: Bytes::Own([&self.bytes, body].concat()), ..self }
     }
 }
 

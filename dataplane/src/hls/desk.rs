@@ -58,13 +58,10 @@ struct Guest {
 
 impl Desk {
     /// A bell that rings with the next news of `stream`. Whoever gives up
-    /// waiting drops it.
+    /// waiting drops it; [`Desk::sweep`] takes it away.
     pub(crate) fn bell(&self, context: &Context, stream: &Stream) -> Notify {
         let bell = Notify::default();
-        let mut waiting = self.waiting.borrow_mut();
-        let of_it = waiting.entry(stream.session()).or_default();
-        of_it.retain(|bell| !bell.is_alone());
-        of_it.push(bell.clone());
+        self.waiting.borrow_mut().entry(stream.session()).or_default().push(bell.clone());
         stream.shelf().wait(context.id.0);
         bell
     }

@@ -10,32 +10,41 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 
-use super::list::{List, MediaSegment, Part};
+use super::{
+    answer::Written,
+    list::{List, MediaSegment, Part},
+};
 
-/// A playlist as it is sent.
+/// A playlist, and the answers that have it.
 #[derive(Debug)]
 pub(crate) struct Playlist {
-    /// The text.
-    pub(crate) text: Arc<[u8]>,
-    gzip: OnceLock<Arc<[u8]>>,
+    pub(crate) text: Box<[u8]>,
     /// Changes with the text: `"12.3"`, quotes included.
     pub(crate) etag: String,
+    /// Plain and compressed, for connections that close and for those that stay.
+    answers: [[OnceLock<Written>; 2]; 2],
 }
 
 impl Playlist {
     fn new(text: String, etag: String) -> Self {
-        Self { text: text.into_bytes().into(), gzip: OnceLock::new(), etag }
+        Self { text: text.into_bytes().into(), etag, answers: Default::default() }
     }
 
-    /// The text, compressed by whoever asks first.
-    pub(crate) fn gzip(&self) -> &Arc<[u8]> {
-        self.gzip.get_or_init(|| {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            // To memory, so this cannot fail.
-            encoder.write_all(&self.text).ok();
-            encoder.finish().unwrap_or_default().into()
+    /// The answer of this kind, which `write` makes of the text for whoever asks
+    /// first.
+    pub(crate) fn written(&self, gzip: bool, open: bool, write: impl FnOnce(&[u8]) -> Written) -> &Written {
+        self.answers[usize::from(gzip)][usize::from(open)].get_or_init(|| match gzip {
+            true => write(&compressed(&self.text)),
+            false => write(&self.text),
         })
     }
+}
+
+fn compressed(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    // To memory, so this cannot fail.
+    encoder.write_all(text).ok();
+    encoder.finish().unwrap_or_default()
 }
 
 /// Of the newest segments within so many target durations parts are named too

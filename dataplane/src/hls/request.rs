@@ -101,6 +101,9 @@ fn multivariant_id(path: &str) -> Option<Option<&str>> {
 /// Delivery directives (draft-pantos-hls-rfc8216bis §6.2.5); other parameters
 /// are the player's own.
 fn directives(query: &str) -> Result<(Option<AtLeast>, bool), Refusal> {
+    if query.is_empty() {
+        return Ok((None, false));
+    }
     let of = |name: &str| {
         let values = query.split('&').filter_map(|pair| pair.split_once('='));
         values.filter(|(key, _)| *key == name).map(|(_, value)| value).next()

@@ -1,17 +1,17 @@
 //! One connection of an HLS player, request by request.
 
-use std::{os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
+use std::{mem::MaybeUninit, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
 
 use millrace_boundary::{Cause, Monotonic, Operation, Outcome};
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SendFlags, Shutdown},
+    net::{RecvFlags, SendFlags, Shutdown, sockopt},
 };
 
 use super::{
-    answer::{Answer, Payload},
+    answer::Answer,
     desk::{Desk, why_closed},
-    list::{Body, List},
+    list::{Body, List, Slice},
     playlist,
     request::{Ask, AtLeast, Want},
     token::{Seal, Token},
@@ -21,7 +21,7 @@ use crate::{
     http::{
         content::{Content, Policy},
         request::{Asked, HEAD_LIMIT, parse},
-        response::{PREFLIGHT, Refusal},
+        response::Refusal,
         server::{Over, small_answer},
     },
     inbox::{Found, Peer, Registry, current},
@@ -35,6 +35,9 @@ const IDLE_TIME: Duration = Duration::from_secs(30);
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Whoever waits looks again after this, should a message have been lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The same of who waits for a segment or a part; longer than a part lasts, so
+/// that it is seldom needed.
+const BLOCKED_LOOK: Duration = Duration::from_secs(2);
 /// A home shard has this long to say which stream a session is.
 const FIND_LIMIT: Duration = Duration::from_secs(1);
 /// An owner has this long to open a content's stream.
@@ -47,6 +50,10 @@ const BLOCKED_FOR: u32 = 3;
 const MOST_AHEAD: u64 = 2;
 /// Connections kept open between two requests, per shard.
 const MOST_OPEN: usize = 16_384;
+/// Read at a time; requests are smaller.
+const READ: usize = 4 << 10;
+/// A viewer that asks often is noted this often.
+const NOTE_PAUSE: Duration = Duration::from_secs(1);
 /// Sent between two looks at anything else.
 const SEND_LIMIT: usize = 256 << 10;
 /// After the last answer, this long for the other end to close.
@@ -82,6 +89,17 @@ struct Connection {
     link: Link,
     /// What has been read of requests to come.
     read: Vec<u8>,
+    /// Whose last request it was.
+    known: Option<Known>,
+}
+
+/// A viewer that has asked over a connection.
+struct Known {
+    /// The token as text, and what it says.
+    text: Box<str>,
+    token: Token,
+    /// When it was noted that the viewer is there.
+    noted: Option<Monotonic>,
 }
 
 impl Hall {
@@ -95,7 +113,7 @@ impl Hall {
     pub(crate) async fn serve(&self, socket: OwnedFd, ask: Ask, rest: Vec<u8>, policy: Policy) -> Over {
         let Ok(link) = Link::new(socket) else { return Over::Closed { refused: None } };
         self.open.set(self.open.get() + 1);
-        let over = self.serve_all(Connection { link, read: rest }, ask, policy).await;
+        let over = self.serve_all(Connection { link, read: rest, known: None }, ask, policy).await;
         self.open.set(self.open.get() - 1);
         over
     }
@@ -144,7 +162,7 @@ impl Hall {
 
     async fn answer(&self, connection: &mut Connection, ask: &Ask, open: bool) -> Result<Answer, Off> {
         match &ask.want {
-            Want::Preflight => Ok(Answer { head: PREFLIGHT.to_vec(), payload: Payload::None }),
+            Want::Preflight => Ok(Answer::preflight()),
             Want::Multivariant(_) if ask.is_head => Ok(Answer::playlist_head(open)),
             Want::Multivariant(content) => {
                 let began = Monotonic::now();
@@ -162,7 +180,7 @@ impl Hall {
                 Ok(Answer::own_playlist(&playlist::multivariant(&list, &token), open))
             }
             Want::Playlist { token, at_least, may_skip } => {
-                let (token, stream) = self.viewer(token).await?;
+                let (token, stream) = self.viewer(connection, token).await?;
                 let list = self.at_least(connection, token, &stream, *at_least).await?;
                 let began = Monotonic::now();
                 let (playlist, is_new) = if *may_skip { list.delta() } else { list.playlist() };
@@ -173,7 +191,7 @@ impl Hall {
                 Ok(Answer::playlist(playlist, ask.takes_gzip, ask.has.as_deref(), open))
             }
             Want::Media { token, sequence, part } => {
-                let (token, stream) = self.viewer(token).await?;
+                let (token, stream) = self.viewer(connection, token).await?;
                 let (body, seconds) = self.media(connection, token, &stream, *sequence, *part).await?;
                 Ok(Answer::media(body, stream, seconds, open))
             }
@@ -236,14 +254,22 @@ impl Hall {
     }
 
     /// Whose request it is, and of which stream.
-    async fn viewer(&self, text: &str) -> Result<(Token, Arc<Stream>), Off> {
+    async fn viewer(&self, connection: &mut Connection, text: &str) -> Result<(Token, Arc<Stream>), Off> {
         let unknown = || {
             Refusal::not_found(
                 "this address was not given out here, or its stream has ended",
                 "Begin again at /ace/manifest.m3u8.",
             )
         };
-        let token = self.seal.read(text).ok_or_else(|| Off::Refused(unknown()))?;
+        let known = match connection.known.take().filter(|known| *known.text == *text) {
+            Some(known) => known,
+            None => {
+                let token = self.seal.read(text).ok_or_else(|| Off::Refused(unknown()))?;
+                Known { text: text.into(), token, noted: None }
+            }
+        };
+        let Known { token, noted, .. } = connection.known.insert(known);
+        let token = *token;
         let stream = self.stream(token).await.ok_or_else(|| Off::Refused(unknown()))?;
         if let Some(ended) = stream.ended() {
             let now = current(&stream);
@@ -252,7 +278,11 @@ impl Hall {
             }
             return Err(ended.clone().into());
         }
-        self.desk.seen(&self.context, token, &stream, Monotonic::now())?;
+        let now = Monotonic::now();
+        if noted.is_none_or(|noted| now.since(noted) >= NOTE_PAUSE) {
+            self.desk.seen(&self.context, token, &stream, now)?;
+            *noted = Some(now);
+        }
         Ok((token, stream))
     }
 
@@ -279,9 +309,8 @@ impl Hall {
         stream: &Arc<Stream>,
         at_least: Option<AtLeast>,
     ) -> Result<Arc<List>, Off> {
-        let begun = Monotonic::now();
+        let (mut begun, mut bell) = (None, None);
         loop {
-            let bell = self.desk.bell(&self.context, stream);
             if let Some(list) = stream.shelf().list() {
                 let Some(AtLeast { sequence, part }) = at_least else { return Ok(list) };
                 if list.has(sequence, part) {
@@ -296,11 +325,12 @@ impl Hall {
                         "Ask for the segment that follows the playlist's last one.",
                     )));
                 }
+                let begun = *begun.get_or_insert_with(Monotonic::now);
                 if begun + list.target_duration * BLOCKED_FOR <= Monotonic::now() {
                     return Err(Ended::new(Cause::Stalled, "the stream does not go on").into());
                 }
             }
-            self.wait(connection, token, stream, &bell).await?;
+            self.wait(connection, token, stream, &mut bell).await?;
         }
     }
 
@@ -320,9 +350,8 @@ impl Hall {
                 "Take addresses from the newest playlist.",
             ))
         };
-        let begun = Monotonic::now();
+        let (begun, mut bell) = (Monotonic::now(), None);
         loop {
-            let bell = self.desk.bell(&self.context, stream);
             let list = stream.shelf().list().ok_or_else(gone)?;
             let found = match part {
                 None => list.segment(sequence).map(|segment| &segment.body),
@@ -336,19 +365,29 @@ impl Hall {
             if !is_next || begun + list.target_duration * BLOCKED_FOR <= Monotonic::now() {
                 return Err(gone());
             }
-            self.wait(connection, token, stream, &bell).await?;
+            self.wait(connection, token, stream, &mut bell).await?;
         }
     }
 
-    /// Waits for the bell, or for the time to look again.
+    /// Puts up a bell where there is none, for the caller to look once more before
+    /// it waits; then waits for it, or for the time to look again.
     async fn wait(
         &self,
         connection: &mut Connection,
         token: Token,
         stream: &Arc<Stream>,
-        bell: &Notify,
+        bell: &mut Option<Notify>,
     ) -> Result<(), Off> {
-        connection.unless_gone(bell, LOOK_AGAIN).await?;
+        let Some(bell) = bell.take() else {
+            *bell = Some(self.desk.bell(&self.context, stream));
+            return Ok(());
+        };
+        // The connection is not watched meanwhile, which for a thousand who wait
+        // for one part would cost as much as their answers.
+        let is_silent = within(BLOCKED_LOOK, bell.called()).await.is_none();
+        if is_silent && connection.read.len() < HEAD_LIMIT && !connection.take() {
+            return Err(Off::Left);
+        }
         self.still_serving()?;
         if let Some(ended) = stream.ended() {
             return Err(ended.clone().into());
@@ -365,18 +404,13 @@ impl Hall {
 
     /// Sends an answer; says whether the connection is of use afterwards.
     async fn send(&self, link: &Link, answer: Answer, is_head: bool) -> bool {
-        let Answer { mut head, payload } = answer;
-        match payload {
-            _ if is_head => self.send_bytes(link, &head, SendFlags::empty()).await,
-            Payload::None => self.send_bytes(link, &head, SendFlags::empty()).await,
-            Payload::Text(text) => {
-                head.extend_from_slice(&text);
-                self.send_bytes(link, &head, SendFlags::empty()).await
-            }
-            Payload::Media(body, stream) => {
-                head.extend_from_slice(&body.preface);
-                self.send_bytes(link, &head, SendFlags::MORE).await
-                    && self.send_slices(link, &body, &stream).await
+        let Answer { bytes, head, media } = answer;
+        match media {
+            _ if is_head => self.send_bytes(link, &bytes[..head], SendFlags::empty()).await,
+            None => self.send_bytes(link, &bytes, SendFlags::empty()).await,
+            Some((stream, slices)) => {
+                self.send_bytes(link, &bytes, SendFlags::MORE).await
+                    && self.send_slices(link, &slices, &stream).await
             }
         }
     }
@@ -394,26 +428,34 @@ impl Hall {
         true
     }
 
-    async fn send_slices(&self, link: &Link, body: &Body, stream: &Stream) -> bool {
+    async fn send_slices(&self, link: &Link, slices: &[Slice], stream: &Stream) -> bool {
         let mut since_look = 0;
-        for slice in &body.slices {
+        for slice in slices {
             let (mut offset, to) = (slice.from as u64, slice.to as u64);
             while offset < to {
                 let left = usize::try_from(to - offset).unwrap_or(SEND_LIMIT).min(SEND_LIMIT);
-                match rustix::fs::sendfile(link, slice.segment.memfd(), Some(&mut offset), left) {
-                    Ok(sent) => {
-                        self.context.count(|c| c.egress_bytes += sent as u64);
-                        stream.add_egress(sent as u64);
-                        since_look += sent;
-                    }
+                let sent = match rustix::fs::sendfile(link, slice.segment.memfd(), Some(&mut offset), left) {
+                    Ok(sent) => sent,
                     Err(Errno::INTR) => continue,
-                    Err(Errno::AGAIN) => since_look = SEND_LIMIT,
+                    Err(Errno::AGAIN) => 0,
                     Err(_) => return false,
+                };
+                self.context.count(|c| c.egress_bytes += sent as u64);
+                stream.add_egress(sent as u64);
+                since_look += sent;
+                let is_full = sent < left;
+                if is_full {
+                    // The kernel holds a last packet that is not full back for what was to
+                    // follow, and where packets are larger than what may wait unsent, as on
+                    // the loopback, asks for no more before its timer of 200 ms. This sends it.
+                    sockopt::set_tcp_nodelay(link, true).ok();
                 }
-                if since_look >= SEND_LIMIT && !self.has_room(link).await {
-                    return false;
+                if is_full || since_look >= SEND_LIMIT {
+                    if !self.has_room(link).await {
+                        return false;
+                    }
+                    since_look = 0;
                 }
-                since_look %= SEND_LIMIT;
             }
         }
         true
@@ -453,12 +495,11 @@ impl Connection {
 
     /// Reads what is there; says whether there may be more.
     fn take(&mut self) -> bool {
-        let mut buffer = [0u8; 4 << 10];
-        match rustix::net::recv(&self.link, &mut buffer, RecvFlags::DONTWAIT) {
-            Ok((0, _)) => false,
-            Ok((n, _)) => {
-                self.read.extend_from_slice(&buffer[..n]);
-                true
+        let mut buffer = [const { MaybeUninit::<u8>::uninit() }; READ];
+        match rustix::net::recv(&self.link, &mut buffer[..], RecvFlags::DONTWAIT) {
+            Ok(((read, _), _)) => {
+                self.read.extend_from_slice(read);
+                !read.is_empty()
             }
             Err(error) => matches!(error, Errno::AGAIN | Errno::INTR),
         }
@@ -466,23 +507,23 @@ impl Connection {
 
     /// The next request, or none when there will be none.
     async fn next(&mut self, policy: Policy) -> Option<Asked> {
-        let mut deadline = Monotonic::now() + IDLE_TIME;
+        let mut deadline = None;
         loop {
             if !self.read.is_empty() {
                 match parse(&self.read, policy) {
                     Asked::More if self.read.len() > HEAD_LIMIT => {
                         return Some(Asked::Refuse(Refusal::head_too_large("head longer than 16 KiB")));
                     }
-                    Asked::More => deadline = deadline.min(Monotonic::now() + HEAD_TIME),
+                    Asked::More => {}
                     asked => return Some(asked),
                 }
+                deadline.get_or_insert_with(|| Monotonic::now() + HEAD_TIME);
             }
-            let before = self.read.len();
+            let left = deadline.map_or(IDLE_TIME, |deadline| deadline.since(Monotonic::now()));
+            // Who has just been answered has seldom asked again by now.
+            within(left, self.link.readable()).await?.ok()?;
             if !self.take() {
                 return None;
-            }
-            if self.read.len() == before {
-                within(deadline.since(Monotonic::now()), self.link.readable()).await?.ok()?;
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What a connection asks for, told from its first bytes.
 
+use std::mem::MaybeUninit;
+
 use crate::{
     hls::{self, Ask, Want},
     http::{
@@ -48,9 +50,10 @@ pub(crate) enum Asked {
 
 /// Reads a request head. Judges a prefix only when it cannot become valid.
 pub(crate) fn parse(bytes: &[u8], policy: Policy) -> Asked {
-    let mut headers = [httparse::EMPTY_HEADER; HEADER_LIMIT];
-    let mut request = httparse::Request::new(&mut headers);
-    let len = match request.parse(bytes) {
+    // Written only as far as there are headers, which are few.
+    let mut headers = [const { MaybeUninit::uninit() }; HEADER_LIMIT];
+    let mut request = httparse::Request::new(&mut []);
+    let len = match request.parse_with_uninit_headers(bytes, &mut headers) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return incomplete(bytes),
         Err(httparse::Error::TooManyHeaders) => {
@@ -130,10 +133,8 @@ fn incomplete(bytes: &[u8]) -> Asked {
 
 /// The path and query of a target in absolute form (RFC 9112 §3.2.2).
 fn origin_form(target: &str) -> &str {
-    let lower = target.get(..8).unwrap_or(target).to_ascii_lowercase();
-    let Some(scheme) = ["http://", "https://"].into_iter().find(|s| lower.starts_with(s)) else {
-        return target;
-    };
+    let begins = |s: &&str| target.get(..s.len()).is_some_and(|start| start.eq_ignore_ascii_case(s));
+    let Some(scheme) = ["http://", "https://"].into_iter().find(begins) else { return target };
     let rest = &target[scheme.len()..];
     rest.find(['/', '?']).map_or("/", |at| &rest[at..])
 }
