@@ -114,6 +114,8 @@ impl Scanner {
                 Event::Psi { offset, .. } => sum(offset),
                 Event::Join(point) => sum(point.offset),
                 Event::Pcr { offset, pcr, .. } => sum(offset ^ pcr.ticks()),
+                // Not told of to this indexer.
+                Event::Unit { .. } | Event::RandomAccess(_) => {}
             }
         }
         self.run.joins = stats.join_points;

@@ -11,7 +11,7 @@ use millrace_boundary::{
     Doorbell, EngineEntry, EngineId, EngineState, EngineTable, Epoch, FromShard, Inbox, Mailbox, SessionNote,
     ShardId, ShardSample, Slots, ToShard, mailbox,
 };
-use millrace_dataplane::{Config, StreamConfig, ViewerConfig, prepare};
+use millrace_dataplane::{Config, HlsConfig, StreamConfig, ViewerConfig, prepare};
 
 use super::wait_until;
 
@@ -37,7 +37,9 @@ impl Shards {
     pub(crate) fn start(count: u16, stream: StreamConfig, viewer: ViewerConfig) -> Self {
         let listen = ([127, 0, 0, 1], 0).into();
         let (to_control, inbox) = mailbox(MAIL, &Doorbell::new().expect("a descriptor"));
-        let prepared = prepare(Config { listen, stream, viewer }, count, to_control).expect("shards");
+        let prepared =
+            prepare(Config { listen, stream, viewer, hls: HlsConfig::default() }, count, to_control)
+                .expect("shards");
         for (place, seed) in prepared.seeds.into_iter().enumerate() {
             let run = move || seed.run(|_| {}).expect("a driver");
             thread::Builder::new().name(format!("shard-{place}")).spawn(run).expect("a thread");

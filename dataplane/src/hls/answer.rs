@@ -78,8 +78,7 @@ impl Answer {
 
     /// Asks again at another address.
     pub(crate) fn elsewhere(location: &str, open: bool) -> Self {
-        let fields =
-            format_args!("Location: {location}\r\nContent-Length: 0\r\nCache-Control: no-store\r\n");
+        let fields = format_args!("Location: {location}\r\nContent-Length: 0\r\nCache-Control: no-store\r\n");
         Self { head: head(307, open, fields), payload: Payload::None }
     }
 

@@ -17,6 +17,7 @@ use millrace_media::ts::{JoinPoint, STAMP_HZ, STAMP_MODULUS};
 
 /// What the index tells, in the order of the stream.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "marks are few and live in one reused vector")]
 pub(crate) enum Mark {
     /// An access unit begins.
     Unit(Place),

@@ -71,7 +71,12 @@ pub(super) fn media(list: &List, skipped: Option<usize>) -> Playlist {
     if !list.part_target.is_zero() {
         write_open(&mut text, list);
     }
-    let etag = format!("\"{}.{}{}\"", list.open_sequence(), list.open.parts.len(), if skipped.is_some() { "d" } else { "" });
+    let etag = format!(
+        "\"{}.{}{}\"",
+        list.open_sequence(),
+        list.open.parts.len(),
+        if skipped.is_some() { "d" } else { "" }
+    );
     Playlist::new(text, etag)
 }
 

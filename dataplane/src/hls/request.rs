@@ -171,7 +171,10 @@ mod tests {
             ("/ace/x.m3u8".into(), "refuse 400".into()),
             ("/ace/hls/t/index.m3u8".into(), "list t".into()),
             ("/ace/hls/t/index.m3u8?_HLS_msn=7".into(), "list t 7.None".into()),
-            ("/ace/hls/t/index.m3u8?a=b&_HLS_msn=7&_HLS_part=2&_HLS_skip=YES".into(), "list t 7.Some(2) skip".into()),
+            (
+                "/ace/hls/t/index.m3u8?a=b&_HLS_msn=7&_HLS_part=2&_HLS_skip=YES".into(),
+                "list t 7.Some(2) skip".into(),
+            ),
             ("/ace/hls/t/index.m3u8?_HLS_skip=v2".into(), "list t skip".into()),
             ("/ace/hls/t/index.m3u8?_HLS_part=2".into(), "refuse 400".into()),
             ("/ace/hls/t/index.m3u8?_HLS_msn=".into(), "refuse 400".into()),

@@ -193,7 +193,9 @@ impl Hall {
                 continue;
             }
             if Monotonic::now() >= deadline {
-                return Err(Ended::new(Cause::StartTimeout, "no picture could be cut out of it in time").into());
+                return Err(
+                    Ended::new(Cause::StartTimeout, "no picture could be cut out of it in time").into()
+                );
             }
             connection.unless_gone(&bell, LOOK_AGAIN).await?;
             self.still_serving()?;
@@ -272,7 +274,10 @@ impl Hall {
                 }
                 if sequence > list.open_sequence() + MOST_AHEAD {
                     return Err(Off::Refused(Refusal::bad_parameter(
-                        format!("segment {sequence} is too far ahead: {} is being written", list.open_sequence()),
+                        format!(
+                            "segment {sequence} is too far ahead: {} is being written",
+                            list.open_sequence()
+                        ),
                         "Ask for the segment that follows the playlist's last one.",
                     )));
                 }
@@ -399,7 +404,9 @@ impl Hall {
 
     /// Waits for room; says whether it came in time.
     async fn has_room(&self, link: &Link) -> bool {
-        within(self.context.config.viewer.stall_limit, link.writable()).await.is_some_and(|ready| ready.is_ok())
+        within(self.context.config.viewer.stall_limit, link.writable())
+            .await
+            .is_some_and(|ready| ready.is_ok())
     }
 
     /// An owner has answered.

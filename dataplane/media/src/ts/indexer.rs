@@ -39,7 +39,6 @@ pub struct JoinPoint {
 
 /// What was found in the packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "events are few and live in one reused vector")]
 pub enum Event {
     /// Another PSI than before: applies from `offset` on, where the packet
     /// stands that completed it.
