@@ -8,6 +8,7 @@
 pub(crate) mod audience;
 pub(crate) mod command;
 pub(crate) mod crowd;
+pub(crate) mod delay;
 pub(crate) mod docker;
 pub(crate) mod engines;
 pub(crate) mod log;

@@ -54,7 +54,8 @@ pub struct Counters {
     pub engine_starts: u64,
     /// Engine sessions told to stop.
     pub engine_stops: u64,
-    /// Requests for playlists and media segments of engines.
+    /// Requests for playlists and media segments of engines that were answered, or
+    /// were not in time.
     pub hls_requests: u64,
     /// Of these, those over a connection that was used before.
     pub hls_reused: u64,

@@ -78,7 +78,9 @@ impl Pool {
 
     /// Asks for `target`; the head of the answer has to be there within `limit`.
     pub(in crate::ingest) async fn ask(&self, target: &str, limit: Duration) -> Result<Reply, Failure> {
-        within(limit, self.exchange(target)).await.ok_or_else(|| {
+        let answer = within(limit, self.exchange(target)).await;
+        self.context.count(|c| c.hls_requests += 1);
+        answer.ok_or_else(|| {
             Failure::new(Cause::EngineSilent, format!("engine {} does not answer in time", self.engine))
         })?
     }
@@ -93,7 +95,6 @@ impl Pool {
 
     async fn exchange(&self, target: &str) -> Result<Reply, Failure> {
         let request = request(self.engine, target, None, Keep::Open);
-        self.context.count(|c| c.hls_requests += 1);
         if let Some(link) = self.idle() {
             match self.answer(link, request.as_bytes()).await {
                 Ok(reply) => {

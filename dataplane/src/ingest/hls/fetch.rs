@@ -175,7 +175,10 @@ impl Fetch<'_> {
     /// Hands on what came before the turn.
     async fn hand_on_ahead(&mut self) -> Result<(), Failure> {
         let run = self.run;
-        for piece in std::mem::take(&mut self.ahead).chunks(READ_LIMIT) {
+        for (place, piece) in std::mem::take(&mut self.ahead).chunks(READ_LIMIT).enumerate() {
+            if place > 0 {
+                sleep(BREATH).await;
+            }
             run.room().await;
             self.lane.note(piece);
             run.context.with_scratch(|buffer| {
