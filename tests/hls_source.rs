@@ -388,7 +388,8 @@ fn an_engine_that_dies_is_left_for_another_at_once() {
     let first = plays_on(&server);
     let mut engines = engines;
     engines[usize::try_from(first).unwrap()].kill();
-    assert!(wait_until(START, || plays_on(&server) != first), "another engine plays");
+    // Its next segment is due within two.
+    assert!(wait_until(Duration::from_secs(4), || plays_on(&server) != first), "another engine plays");
     let last = |audience: &Audience| audience.seen()[0].report.last;
     let before = last(&audience);
     assert!(wait_until(START, || last(&audience) > before), "goes on");
