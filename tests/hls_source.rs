@@ -289,7 +289,8 @@ fn closing(engine: SocketAddr) -> SocketAddr {
                 // A client that has left closes both as well.
                 let read = client.read(&mut request).unwrap_or(0);
                 upstream.write_all(&request[..read]).ok();
-                client.read(&mut request).ok();
+                // The next request, or the end.
+                client.peek(&mut request).ok();
                 upstream.shutdown(Shutdown::Both).ok();
                 client.shutdown(Shutdown::Both).ok();
             });
