@@ -17,9 +17,25 @@ pub struct Config {
     pub hls: HlsConfig,
 }
 
+/// How an engine is asked to hand a stream out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// As one transport stream over one connection.
+    Ts,
+    /// As a playlist of media segments.
+    Hls,
+}
+
+impl Output {
+    /// Each word with what it means.
+    pub const WORDS: &'static [(&'static str, Self)] = &[("ts", Self::Ts), ("hls", Self::Hls)];
+}
+
 /// Settings of a stream.
 #[derive(Clone, Debug)]
 pub struct StreamConfig {
+    /// How engines are asked for streams whose first viewer does not say.
+    pub source: Output,
     /// From the first request to the first playable byte, over all engines
     /// tried.
     pub start_budget: Duration,
@@ -101,6 +117,7 @@ pub struct ViewerConfig {
 impl Default for StreamConfig {
     fn default() -> Self {
         Self {
+            source: Output::Ts,
             start_budget: Duration::from_secs(30),
             longest_start: Duration::from_secs(90),
             stall_after: Duration::from_secs(3),

@@ -14,6 +14,6 @@ mod segment;
 mod shard;
 mod stream;
 
-pub use config::{Config, HlsConfig, StreamConfig, ViewerConfig};
+pub use config::{Config, HlsConfig, Output, StreamConfig, ViewerConfig};
 pub use http::players::{Patience, PlayerRule};
 pub use shard::{Prepared, ShardSeed, StartError, prepare};

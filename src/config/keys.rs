@@ -6,9 +6,9 @@ pub(crate) mod docker;
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use millrace_control::{DockerUri, Subnet};
-use millrace_dataplane::{HlsConfig, PlayerRule, StreamConfig, ViewerConfig};
+use millrace_dataplane::{HlsConfig, Output, PlayerRule, StreamConfig, ViewerConfig};
 
-use super::kinds::{Bytes, Congestion, Cores, EngineUrl, Given, Kind, LogFormat};
+use super::kinds::{Bytes, Congestion, Cores, EngineUrl, Given, Kind, LogFormat, OneOf};
 
 /// One setting.
 pub(crate) struct Key<K: Kind> {
@@ -137,6 +137,7 @@ pub(crate) const KEYS: &[&dyn AnyKey] = &[
     &docker::DOCKER_LABEL,
     &docker::DOCKER_GRACE,
     &docker::DOCKER_KEEP,
+    &SOURCE,
     &START_BUDGET,
     &LONGEST_START,
     &LINGER,
@@ -246,6 +247,15 @@ pub(crate) const PROBE_INTERVAL: Key<Duration> = Key {
     about: "Time between two health probes of one engine.",
     range: Duration::from_millis(500)..=Duration::from_secs(300),
     default: || Duration::from_secs(5),
+};
+
+pub(crate) const SOURCE: Key<OneOf<Output>> = Key {
+    path: "streams.source",
+    about: "How engines are asked to hand streams out: as one transport stream each, or as a\n\
+            playlist of media segments. The parameter source= of the request that begins a\n\
+            stream is stronger.",
+    range: (),
+    default: || OneOf(StreamConfig::default().source),
 };
 
 pub(crate) const START_BUDGET: Key<Duration> = Key {

@@ -6,7 +6,9 @@ mod docker;
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
 use millrace_control::DockerUri;
+use millrace_dataplane::Output;
 
+use docker::Words;
 pub(crate) use docker::{Alphabet, Keep, Label, OneOf, PortRange, Text};
 
 /// A value as it was given, before anybody knows whether it may stand there.
@@ -211,6 +213,10 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl Words for Output {
+    const ALL: &'static [(&'static str, Self)] = Self::WORDS;
 }
 
 impl Kind for LogFormat {

@@ -211,6 +211,7 @@ impl Settings {
             },
             fleet: docker::Fleet::read(layers, complaints),
             streams: StreamConfig {
+                source: layers.get(&keys::SOURCE, complaints).0,
                 start_budget: layers.get(&keys::START_BUDGET, complaints),
                 longest_start: layers.get(&keys::LONGEST_START, complaints),
                 linger: layers.get(&keys::LINGER, complaints),

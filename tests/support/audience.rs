@@ -44,11 +44,21 @@ pub(crate) struct Audience {
 impl Audience {
     /// `count` viewers, spread over `ids`.
     pub(crate) fn watch(address: SocketAddr, ids: &[ContentId], count: usize) -> Self {
+        Self::watch_at(address, ids, count, path_of)
+    }
+
+    /// The same by the paths that `path` makes.
+    pub(crate) fn watch_at(
+        address: SocketAddr,
+        ids: &[ContentId],
+        count: usize,
+        path: fn(ContentId) -> String,
+    ) -> Self {
         let leave = Arc::new(AtomicBool::new(false));
         let join = |id: &ContentId| {
             let (id, seen, leave) = (*id, Arc::<Mutex<Seen>>::default(), Arc::clone(&leave));
             let shared = Arc::clone(&seen);
-            (seen, thread::spawn(move || watch(address, id, &shared, &leave)))
+            (seen, thread::spawn(move || watch(address, id, &path(id), &shared, &leave)))
         };
         Self { viewers: ids.iter().cycle().take(count).map(join).collect(), leave }
     }
@@ -87,10 +97,10 @@ pub(crate) fn assert_undisturbed(seen: &[Seen], gap: Duration) {
     }
 }
 
-fn watch(address: SocketAddr, id: ContentId, seen: &Mutex<Seen>, leave: &AtomicBool) {
+fn watch(address: SocketAddr, id: ContentId, path: &str, seen: &Mutex<Seen>, leave: &AtomicBool) {
     let mut verifier = id.verifier().expect("a signed broadcast");
     let end = || lock(seen).ended = true;
-    let Ok(mut viewer) = Viewer::ask(address, &path_of(id)) else { return end() };
+    let Ok(mut viewer) = Viewer::ask(address, path) else { return end() };
     match viewer.head(Duration::from_secs(40)) {
         Ok((status, _)) => lock(seen).status = status,
         Err(_) => return end(),

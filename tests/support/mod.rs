@@ -9,6 +9,7 @@ pub(crate) mod audience;
 pub(crate) mod chromium;
 pub(crate) mod command;
 pub(crate) mod crowd;
+pub(crate) mod delay;
 pub(crate) mod docker;
 pub(crate) mod engines;
 pub(crate) mod hls;

@@ -43,6 +43,16 @@ impl Netns {
         ip(&["-n", &self.name, "link", "set", "eth0", "up"])
     }
 
+    /// Its name for `ip`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What its addresses differ by from those of others.
+    pub(super) fn number(&self) -> u8 {
+        self.net
+    }
+
     /// Our address on the link: listen here, or on all addresses.
     pub(crate) fn host(&self) -> IpAddr {
         Ipv4Addr::new(10, 231, self.net, 1).into()
@@ -95,7 +105,8 @@ impl Drop for Netns {
     }
 }
 
-fn ip(args: &[&str]) -> Result<(), String> {
+/// Runs `ip`.
+pub(super) fn ip(args: &[&str]) -> Result<(), String> {
     let output = Command::new("ip").args(args).output().map_err(|e| format!("ip: {e}"))?;
     if output.status.success() {
         return Ok(());

@@ -29,7 +29,7 @@ pub(super) fn write(page: &mut Page, state: &State) {
 }
 
 /// Name, help and value of each counter that is a single number.
-fn plain(counters: &Counters) -> [(&'static str, &'static str, u64); 15] {
+fn plain(counters: &Counters) -> [(&'static str, &'static str, u64); 21] {
     // By name and without `..`: a counter that is not written does not compile.
     let &Counters {
         connections,
@@ -45,6 +45,12 @@ fn plain(counters: &Counters) -> [(&'static str, &'static str, u64); 15] {
         streams_started,
         engine_starts,
         engine_stops,
+        hls_requests,
+        hls_reused,
+        hls_fetches,
+        hls_fetches_failed,
+        hls_skipped,
+        hls_breaks,
         ingress_bytes,
         egress_bytes,
         skipped_bytes,
@@ -70,6 +76,32 @@ fn plain(counters: &Counters) -> [(&'static str, &'static str, u64); 15] {
         ("millrace_streams_started_total", "Streams begun.", streams_started),
         ("millrace_engine_starts_total", "Engine sessions asked for.", engine_starts),
         ("millrace_engine_stops_total", "Engine sessions told to stop.", engine_stops),
+        (
+            "millrace_hls_source_requests_total",
+            "Requests for playlists and media segments of engines.",
+            hls_requests,
+        ),
+        (
+            "millrace_hls_source_reused_total",
+            "Of these, those over a connection that was used before.",
+            hls_reused,
+        ),
+        (
+            "millrace_hls_source_fetches_total",
+            "Media segments of engines that came or failed, second attempts included.",
+            hls_fetches,
+        ),
+        (
+            "millrace_hls_source_fetches_failed_total",
+            "Media segments of engines that failed, second attempts included.",
+            hls_fetches_failed,
+        ),
+        ("millrace_hls_source_skipped_total", "Media segments of engines given up.", hls_skipped),
+        (
+            "millrace_hls_source_breaks_total",
+            "Places where the next media segment of an engine does not follow.",
+            hls_breaks,
+        ),
         ("millrace_ingress_bytes_total", "Bytes read from engines, framing included.", ingress_bytes),
         ("millrace_egress_bytes_total", "Transport stream bytes sent to viewers.", egress_bytes),
         ("millrace_skipped_bytes_total", "Bytes skipped in search of packet alignment.", skipped_bytes),

@@ -54,6 +54,20 @@ pub struct Counters {
     pub engine_starts: u64,
     /// Engine sessions told to stop.
     pub engine_stops: u64,
+    /// Requests for playlists and media segments of engines that were answered, or
+    /// were not in time.
+    pub hls_requests: u64,
+    /// Of these, those over a connection that was used before.
+    pub hls_reused: u64,
+    /// Media segments asked for, second attempts included, that came or failed.
+    pub hls_fetches: u64,
+    /// Of these, those that failed.
+    pub hls_fetches_failed: u64,
+    /// Media segments given up.
+    pub hls_skipped: u64,
+    /// Places where the next media segment does not follow, as an engine's
+    /// playlist tells or because others are missing.
+    pub hls_breaks: u64,
     /// Bytes read from engines, framing included.
     pub ingress_bytes: u64,
     /// Transport stream bytes handed to viewers' sockets.

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::{
+    config::Output,
     http::{
         response::Refusal,
         url::{self, Unfit},
@@ -19,6 +20,9 @@ pub(crate) struct Content {
     pub(crate) query: String,
     /// A transport file to post, as JSON, instead of a selector.
     pub(crate) body: Option<String>,
+    /// How an engine is to hand it out, where the request says so. No part of the
+    /// key: whoever comes first decides.
+    pub(crate) output: Option<Output>,
 }
 
 impl Content {
@@ -73,10 +77,13 @@ pub(crate) fn parse_content(path_id: Option<&str>, query: &str, policy: Policy) 
     let mut chosen = path_id.map(|id| ("id", Selector::Id, id.to_owned()));
     let mut file = 0;
     let mut seekback = 0;
+    let mut output = None;
     for pair in query.split('&').filter(|p| !p.is_empty()) {
         let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
         let selector = SELECTORS.iter().find(|(n, _)| *n == name);
-        if selector.is_none() && !matches!(name, "file_indexes" | "_idx" | "seekback" | "live_delay") {
+        if selector.is_none()
+            && !matches!(name, "file_indexes" | "_idx" | "seekback" | "live_delay" | "source")
+        {
             continue;
         }
         let value = url::decode(raw).ok_or_else(|| {
@@ -92,6 +99,7 @@ pub(crate) fn parse_content(path_id: Option<&str>, query: &str, policy: Policy) 
                 }
                 chosen = Some((name, kind, value));
             }
+            None if name == "source" => output = Some(source(&value)?),
             None if matches!(name, "file_indexes" | "_idx") => file = number(name, &value, 9_999)?,
             None => seekback = number(name, &value, 86_400)?,
         }
@@ -114,11 +122,19 @@ pub(crate) fn parse_content(path_id: Option<&str>, query: &str, policy: Policy) 
         content.key = ContentKey::new(format!("{}{options}", content.key.as_str()));
         content.query.push_str(&options);
     }
-    Ok(content)
+    Ok(Content { output, ..content })
+}
+
+fn source(value: &str) -> Result<Output, Refusal> {
+    let known = Output::WORDS.iter().find(|(word, _)| *word == value);
+    known.map(|(_, output)| *output).ok_or_else(|| {
+        bad("source", "is neither `ts` nor `hls`", "Give one of these, or leave the parameter out.")
+    })
 }
 
 fn select(name: &str, kind: Selector, value: &str, policy: Policy) -> Result<Content, Refusal> {
-    let plain = |key: String, query: String| Content { key: ContentKey::new(key), query, body: None };
+    let plain =
+        |key: String, query: String| Content { key: ContentKey::new(key), query, body: None, output: None };
     Ok(match kind {
         Selector::Id => {
             let id = hex40(name, value.strip_prefix("acestream://").unwrap_or(value))?;
@@ -158,6 +174,7 @@ fn select(name: &str, kind: Selector, value: &str, policy: Policy) -> Result<Con
                 key: ContentKey::new(format!("raw_data:{data}")),
                 query: String::new(),
                 body: Some(json!({ "transport_file_data": data }).to_string()),
+                output: None,
             }
         }
     })
@@ -275,6 +292,19 @@ mod tests {
     }
 
     #[test]
+    fn how_an_engine_hands_a_content_out_is_no_part_of_its_key() {
+        for (query, output) in [
+            (format!("id={HEX}"), None),
+            (format!("id={HEX}&source=hls"), Some(Output::Hls)),
+            (format!("source=ts&id={HEX}"), Some(Output::Ts)),
+        ] {
+            let content = parse(&query).unwrap();
+            let seen = (content.key.as_str(), content.query.as_str(), content.output);
+            assert_eq!(seen, (&*format!("id:{HEX}"), &*format!("id={HEX}"), output), "{query}");
+        }
+    }
+
+    #[test]
     fn the_other_kind_of_id_keeps_key_and_options() {
         let content = parse(&format!("id={HEX}&file_indexes=2")).unwrap();
         let other = content.other_kind().unwrap();
@@ -301,6 +331,8 @@ mod tests {
             "raw_data=%3C",
             &format!("id={HEX}&file_indexes=0,1"),
             &format!("id={HEX}&seekback=-1"),
+            &format!("id={HEX}&source="),
+            &format!("id={HEX}&source=HLS"),
         ] {
             assert_eq!(parse(query), Err(400), "{query}");
         }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use millrace_boundary::Monotonic;
-use millrace_media::ts::{JoinPoint, NULL_PACKET, Psi};
+use millrace_media::ts::{NULL_PACKET, Psi};
 
 use super::{
+    adrift::{Adrift, Way},
     jumps::Jumps,
     pace::Playout,
     watch::{Verdict, Watch},
@@ -21,15 +22,11 @@ use crate::{
     segment::{Candidate, ChainWriter, Fit, STOCK, Window},
 };
 
-/// Held back at most while some stream behind the join point has no packet.
-const UNCOUNTED_BYTES: usize = 1 << 20;
 /// Jumps mended in one go at most; what has more goes on as it came.
 const MOST_AT_ONCE: usize = 16;
 /// Held back for so long at most until the clock tells on which side of a jump
 /// packets are: ten times what it may take.
 const LONGEST_HELD: Duration = Duration::from_secs(1);
-/// Held back at most while a join point is waited for.
-const ADRIFT_BYTES: usize = 8 << 20;
 
 /// The chain, playout, and the watch over who writes it.
 #[derive(Debug)]
@@ -49,8 +46,9 @@ pub(super) struct Chain {
     /// jump.
     held: Vec<u8>,
     held_since: Option<Monotonic>,
-    /// What came since the clock jumped without a word, until it can be joined.
-    adrift: Option<Candidate>,
+    /// What came since the clock jumped without a word, or since somebody said that
+    /// what follows does not continue, until it is known how it goes on.
+    adrift: Option<Adrift>,
     /// Jumps mended.
     mended: u64,
 }
@@ -91,9 +89,9 @@ impl Chain {
     /// # Errors
     /// As [`Self::begin`].
     pub(super) fn append(&mut self, packets: &[u8], now: Monotonic) -> io::Result<()> {
-        if let Some(candidate) = &mut self.adrift {
-            candidate.push(packets);
-            return self.join_again().map_or(Ok(()), |packets| self.judge(packets, None, now));
+        if let Some(adrift) = &mut self.adrift {
+            adrift.push(packets);
+            return self.find_way().map_or(Ok(()), |packets| self.judge(packets, None, now));
         }
         if self.held.is_empty() {
             return self.judge(packets, None, now);
@@ -101,6 +99,19 @@ impl Chain {
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(packets);
         self.judge(held, None, now)
+    }
+
+    /// What is appended from now on does not continue what was: unless its
+    /// counters and its clock do, or it has the chain's own end, it is held back
+    /// up to the next join point, and goes on there with the discontinuity
+    /// signalled.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub(super) fn break_off(&mut self, now: Monotonic) -> io::Result<()> {
+        let held = self.take_held();
+        self.adrift = Some(Adrift::told());
+        if held.is_empty() { Ok(()) } else { self.publish(&held, now) }
     }
 
     /// The clock is where the PSI of the chain says, or else `psi`.
@@ -122,10 +133,8 @@ impl Chain {
                 return Ok(());
             }
             self.mended += 1;
-            let mut candidate = Candidate::new();
-            candidate.push(after);
-            self.adrift = Some(candidate);
-            match self.join_again() {
+            self.adrift = Some(Adrift::jumped(after));
+            match self.find_way() {
                 Some(joined) => packets = joined.into(),
                 None => return Ok(()),
             }
@@ -133,19 +142,23 @@ impl Chain {
         self.publish(&packets, now)
     }
 
-    /// What goes on behind a jump, once it is known.
-    fn join_again(&mut self) -> Option<Vec<u8>> {
-        let candidate = self.adrift.as_ref()?;
-        let is_whole =
-            |join: &&JoinPoint| candidate.knows_counters_at(join) || candidate.len() > UNCOUNTED_BYTES;
-        let packets = match candidate.first_join().filter(is_whole) {
-            Some(join) => candidate.packets_from(join),
-            // Without a place to join it goes on as it came.
-            None if candidate.len() > ADRIFT_BYTES => candidate.bytes().to_vec(),
-            None => return None,
+    /// What goes on behind a jump or a break, once it is known.
+    fn find_way(&mut self) -> Option<Vec<u8>> {
+        let packets = match self.adrift.as_ref()?.way(&self.writer, &self.jumps)? {
+            Way::On(packets) => packets,
+            Way::Anew(packets) => {
+                self.jumps = Jumps::new();
+                packets
+            }
         };
         self.adrift = None;
         Some(packets)
+    }
+
+    fn take_held(&mut self) -> Vec<u8> {
+        self.held_since = None;
+        self.jumps.forget_held();
+        std::mem::take(&mut self.held)
     }
 
     fn publish(&mut self, packets: &[u8], now: Monotonic) -> io::Result<()> {
@@ -188,9 +201,7 @@ impl Chain {
     /// As [`Self::begin`].
     pub(super) fn splice(&mut self, candidate: &Candidate, now: Monotonic) -> io::Result<&'static str> {
         self.watch.restart();
-        self.held.clear();
-        self.held_since = None;
-        self.jumps.forget_held();
+        self.take_held();
         self.adrift = None;
         let join = match candidate.fit(&self.writer) {
             Fit::Exact(from) => {
@@ -229,9 +240,7 @@ impl Chain {
     /// Looks at the clock, and at what the source has brought of late.
     pub(super) fn look(&mut self, config: &StreamConfig, now: Monotonic) -> Option<Verdict> {
         if self.held_since.is_some_and(|since| now.since(since) >= LONGEST_HELD) {
-            let held = std::mem::take(&mut self.held);
-            self.held_since = None;
-            self.jumps.forget_held();
+            let held = self.take_held();
             // Without memory for these there is none for what follows, which tells.
             self.publish(&held, now).ok();
         }
@@ -340,6 +349,49 @@ mod tests {
                 // Nothing is left out, or one group where a read ends between PAT and PMT.
                 let packets = bytes.len() / PACKET_LEN;
                 assert!((300 - 2 - 4 * 15..=300 + 4).contains(&packets), "{place}: {packets}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_break_that_is_told_is_signalled_unless_what_comes_goes_on() {
+        let mut maker = Maker::new();
+        let stream: Vec<u8> = (0..6).flat_map(|_| [maker.psi(0), maker.run(50, 50)].concat()).collect();
+        let lap = 52;
+        let packets = |from: usize, to: usize| &stream[from * PACKET_LEN..to * PACKET_LEN];
+        // What comes first ends at a packet, what follows begins at one, and where
+        // that is signalled it goes on at one.
+        for (name, end, from, join) in [
+            ("nothing is missing", 2 * lap, 2 * lap, None),
+            ("nothing, within a group", 2 * lap + 9, 2 * lap + 9, None),
+            ("a group comes again", 2 * lap, lap, None),
+            ("part of one comes again", 2 * lap + 9, 2 * lap, None),
+            ("a group is missing", 2 * lap, 3 * lap, Some(3 * lap + 2)),
+            ("part of one is missing", 2 * lap + 9, 3 * lap, Some(3 * lap + 2)),
+            ("it goes on within a group", 2 * lap, 3 * lap + 9, Some(4 * lap + 2)),
+        ] {
+            for piece in 1..60 {
+                let mut candidate = Candidate::new();
+                candidate.push(packets(0, end));
+                let window = Arc::<Window>::default();
+                let now = Monotonic(Duration::from_secs(1));
+                let mut chain = Chain::begin(Arc::clone(&window), cut(), &candidate, now).unwrap();
+                chain.break_off(now).unwrap();
+                for piece in packets(from, 6 * lap).chunks(piece * PACKET_LEN) {
+                    chain.append(piece, now).unwrap();
+                }
+                let (mut cursor, _) = window.join(Duration::from_secs(1_000)).unwrap();
+                let seen = read(&mut cursor);
+                let place = format!("{name}, {piece} at a time");
+                assert_eq!(breaks_and_signals(&seen).0, 0, "{place}");
+                match join {
+                    None => assert!(stream.ends_with(&seen), "{place}"),
+                    Some(join) => {
+                        assert!(seen.ends_with(packets(join, 6 * lap)), "{place}");
+                        assert!(breaks_and_signals(&seen).1 > 0, "{place}");
+                    }
+                }
+                assert_eq!(chain.mended(), 0, "{place}: the clock is not to blame");
             }
         }
     }

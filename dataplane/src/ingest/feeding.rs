@@ -12,7 +12,13 @@ use super::{
     session::Session,
     source::Source,
 };
-use crate::{context::Context, hls::Maker, rt::spawn, segment::Fit};
+use crate::{
+    config::Output,
+    context::Context,
+    hls::Maker,
+    rt::spawn,
+    segment::{Candidate, Fit},
+};
 
 /// Filler is sent when nothing else was for this long.
 const FILLER_AFTER: Duration = Duration::from_secs(1);
@@ -92,6 +98,20 @@ impl Session {
         Ok(())
     }
 
+    /// What `source` brings from now on does not continue what it brought.
+    pub(super) fn breaks(&self, source: &Source) {
+        if self.active() != Some(source.id) {
+            // What came before it is no way to where it is now.
+            if let Some(candidate) = source.candidate.borrow_mut().as_mut() {
+                *candidate = Candidate::new();
+            }
+        } else if let Some(chain) = self.chain.borrow_mut().as_mut() {
+            // Without memory for what was held back there is none for what follows,
+            // which tells.
+            chain.break_off(Monotonic::now()).ok();
+        }
+    }
+
     /// Looks at what the chain needs: filler, and whether its source does.
     pub(super) fn look_at_chain(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
         let mut chain = self.chain.borrow_mut();
@@ -106,6 +126,10 @@ impl Session {
         let has_stock = chain_now.has_stock(now);
         drop(chain);
         self.tell_news(context);
+        if self.source().is_some_and(|source| source.may_rest(now)) {
+            // Its next segment is not due yet.
+            self.apply(context, Event::Bytes, now);
+        }
         if has_stock && self.active().is_some() {
             // An engine that has sent minutes ahead may rest until they are over.
             self.apply(context, Event::Bytes, now);
@@ -166,6 +190,10 @@ impl Session {
         ahead: Duration,
         now: Monotonic,
     ) -> bool {
+        if source.output == Output::Hls {
+            // Its list begins where it does.
+            return false;
+        }
         if let Some(sought) = source.sought.get() {
             return now.since(sought) < SEEK_LIMIT;
         }

@@ -12,6 +12,11 @@ const BACKWARDS: Duration = Duration::from_secs(1);
 /// stream that keeps to the 100 ms of ISO/IEC 13818-1 §2.7.2.
 const MOST_HELD: usize = 256 << 10;
 
+/// What follows a clock at once goes on by at most this: several times what ISO/IEC
+/// 13818-1 §2.7.2 has between two of its values, and less than a media segment
+/// lasts.
+const NEXT_CLOCK: Duration = Duration::from_millis(500);
+
 /// Where packets belong, by the clock and by the continuity counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cut {
@@ -44,6 +49,22 @@ impl Jumps {
     /// What was to be given again will not be.
     pub(super) fn forget_held(&mut self) {
         self.looked_at = 0;
+    }
+
+    /// Whether `packets` follow those that were looked at: by all counters up to
+    /// the first clock on `pid`, and by that clock. No, without one.
+    pub(super) fn is_next(&self, packets: &[u8], pid: Pid) -> bool {
+        let mut counters = self.counters.clone();
+        for bytes in packets.as_chunks::<PACKET_LEN>().0 {
+            let packet = Packet::new(bytes);
+            if counters.check(packet) != Verdict::Ok {
+                return false;
+            }
+            if let Some(pcr) = packet.pcr().filter(|_| packet.pid() == pid) {
+                return self.clock.is_some_and(|(its, last)| its == pid && pcr.since(last) <= NEXT_CLOCK);
+            }
+        }
+        false
     }
 
     /// Looks at `packets`, whose clock is on `pid`.

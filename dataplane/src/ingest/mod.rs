@@ -3,6 +3,7 @@
 //! `life` says what is to be done; `session` does it, with a `source` for each
 //! engine that is asked or read, one of which writes the `chain`.
 
+mod adrift;
 mod back_off;
 mod chain;
 mod ending;
@@ -10,6 +11,7 @@ mod engine;
 mod event;
 mod feeding;
 mod gauges;
+mod hls;
 mod jumps;
 mod lease;
 mod life;

@@ -25,21 +25,16 @@ pub(super) enum Turn {
     Ended(Failure),
 }
 
-/// The connection that the stream comes over, and what is held back of it.
-pub(super) struct Reader {
-    socket: OwnedFd,
-    framing: Framing,
+/// Bytes as they come made into whole packets; holds back what may yet become
+/// one.
+#[derive(Debug, Default)]
+pub(super) struct Packets {
     aligner: Aligner,
-    /// Bytes that may yet become packets.
     pending: Vec<u8>,
     noise: u64,
 }
 
-impl Reader {
-    pub(super) fn new(socket: OwnedFd, framing: Framing) -> Self {
-        Self { socket, framing, aligner: Aligner::new(), pending: Vec::new(), noise: 0 }
-    }
-
+impl Packets {
     /// Bytes skipped to find packets again.
     pub(super) fn skipped(&self) -> u64 {
         self.aligner.skipped()
@@ -48,6 +43,46 @@ impl Reader {
     /// Bytes skipped since the last packet.
     pub(super) fn noise(&self) -> u64 {
         self.noise
+    }
+
+    /// What is held back becomes no packet any more.
+    pub(super) fn drop_held(&mut self) {
+        self.take(&mut [], true);
+    }
+
+    /// Puts what is held back to the front of `buffer`, where [`Self::take`]
+    /// expects it; says how much.
+    pub(super) fn lay_out(&self, buffer: &mut [u8]) -> usize {
+        buffer[..self.pending.len()].copy_from_slice(&self.pending);
+        self.pending.len()
+    }
+
+    /// Whole packets of `bytes`, which begin with what was held back. Where they
+    /// are the last ones nothing is held back any more.
+    pub(super) fn take<'a>(&mut self, bytes: &'a mut [u8], are_last: bool) -> &'a [u8] {
+        let aligned = if are_last { self.aligner.finish(bytes) } else { self.aligner.align(bytes) };
+        self.noise = if aligned.packets > 0 { 0 } else { self.noise + aligned.skipped };
+        self.pending.clear();
+        self.pending.extend_from_slice(&bytes[aligned.packets..aligned.packets + aligned.pending]);
+        &bytes[..aligned.packets]
+    }
+}
+
+/// The connection that the stream comes over, and what is held back of it.
+pub(super) struct Reader {
+    socket: OwnedFd,
+    framing: Framing,
+    packets: Packets,
+}
+
+impl Reader {
+    pub(super) fn new(socket: OwnedFd, framing: Framing) -> Self {
+        Self { socket, framing, packets: Packets::default() }
+    }
+
+    /// Its packets.
+    pub(super) fn packets(&self) -> &Packets {
+        &self.packets
     }
 
     /// Takes what came with the head of the answer.
@@ -71,13 +106,11 @@ impl Reader {
         deliver: impl FnOnce(&[u8]) -> Result<(), Failure>,
     ) -> Turn {
         context.with_scratch(|buffer| {
-            let held = self.pending.len();
-            buffer[..held].copy_from_slice(&self.pending);
+            let held = self.packets.lay_out(buffer);
             match recv(&self.socket, &mut buffer[held..held + READ_LIMIT], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => {
-                    let aligned = self.aligner.finish(&mut buffer[..held]);
                     let end = Failure::new(Cause::EngineClosed, "the engine closed the stream");
-                    Turn::Ended(deliver(&buffer[..aligned.packets]).err().unwrap_or(end))
+                    Turn::Ended(deliver(self.packets.take(&mut buffer[..held], true)).err().unwrap_or(end))
                 }
                 Ok((n, _)) => {
                     context.count(|c| c.ingress_bytes += n as u64);
@@ -98,13 +131,8 @@ impl Reader {
         deliver: impl FnOnce(&[u8]) -> Result<(), Failure>,
     ) -> Turn {
         let unframed = self.framing.unframe(&mut buffer[held..held + n]);
-        let whole = &mut buffer[..held + unframed.payload];
         let is_over = unframed.ended || unframed.broken;
-        let aligned = if is_over { self.aligner.finish(whole) } else { self.aligner.align(whole) };
-        self.noise = if aligned.packets > 0 { 0 } else { self.noise + aligned.skipped };
-        self.pending.clear();
-        self.pending.extend_from_slice(&whole[aligned.packets..aligned.packets + aligned.pending]);
-        if let Err(failure) = deliver(&whole[..aligned.packets]) {
+        if let Err(failure) = deliver(self.packets.take(&mut buffer[..held + unframed.payload], is_over)) {
             return Turn::Ended(failure);
         }
         if unframed.broken {

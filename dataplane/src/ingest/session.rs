@@ -28,6 +28,7 @@ use super::{
     timeline::Timeline,
 };
 use crate::{
+    config::Output,
     context::{Context, Permit, random},
     http::content::Content,
     inbox::Peer,
@@ -219,6 +220,11 @@ impl Session {
         let swap = context.memory.borrow().is_swapped(&self.content.key);
         let other = swap.then(|| self.content.other_kind()).flatten();
         other.unwrap_or_else(|| self.content.clone())
+    }
+
+    /// How engines are asked to hand it out: as whoever came first wished.
+    pub(super) fn output(&self, context: &Context) -> Output {
+        self.content.output.unwrap_or(context.config.stream.source)
     }
 
     /// The same digits as the other kind of id, once.

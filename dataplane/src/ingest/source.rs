@@ -13,11 +13,13 @@ use static_assertions::assert_not_impl_any;
 use super::{
     engine::{self, Failure, Opened, Playback, Stat},
     event::SourceId,
+    hls,
     lease::Lease,
-    reader::{Reader, Turn, broke},
+    reader::{Packets, Reader, Turn, broke},
     session::Session,
 };
 use crate::{
+    config::Output,
     context::{Context, Permit, random},
     http::content::Content,
     rt::{Notify, into_owned, sleep, spawn, unless_called, within},
@@ -71,6 +73,12 @@ const fn judged(cause: Cause, has_played: bool) -> Cause {
     }
 }
 
+/// Paths and queries of an open session.
+struct Addresses {
+    playback: String,
+    stat: Option<String>,
+}
+
 /// One engine's session.
 pub(super) struct Source {
     pub(super) id: SourceId,
@@ -87,10 +95,16 @@ pub(super) struct Source {
     pub(super) command: RefCell<Option<String>>,
     /// When it was asked to go on from an earlier position.
     pub(super) sought: Cell<Option<Monotonic>>,
+    /// How its engine hands the stream out.
+    pub(super) output: Output,
+    /// Until when it may bring nothing and is not silent.
+    rests_until: Cell<Monotonic>,
     /// What it plays goes on for ever.
     is_live: Cell<bool>,
     quit: Notify,
     stopped: Cell<bool>,
+    /// Control has heard that it plays.
+    told: Cell<bool>,
     skipped: Cell<u64>,
     /// Its share in what hedging may take.
     _permit: Option<Permit>,
@@ -117,9 +131,12 @@ impl Source {
             stat: RefCell::new(None),
             command: RefCell::new(None),
             sought: Cell::new(None),
+            output: session.output(context),
+            rests_until: Cell::default(),
             is_live: Cell::new(true),
             quit: Notify::default(),
             stopped: Cell::new(false),
+            told: Cell::new(false),
             skipped: Cell::new(0),
             _permit: permit,
         });
@@ -136,6 +153,29 @@ impl Source {
     /// Whether it was told to end.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped.get()
+    }
+
+    /// Its segments come one at a time: until `then` it need not bring anything.
+    pub(super) fn rest_until(&self, then: Monotonic) {
+        self.rests_until.set(then);
+    }
+
+    /// Whether it may bring nothing now.
+    pub(super) fn may_rest(&self, now: Monotonic) -> bool {
+        now < self.rests_until.get()
+    }
+
+    /// Counts what was skipped to find packets.
+    ///
+    /// # Errors
+    /// When that was all there is.
+    pub(super) fn note_skipped(&self, context: &Context, packets: &Packets) -> Result<(), Failure> {
+        let skipped = packets.skipped();
+        context.count(|c| c.skipped_bytes += skipped - self.skipped.replace(skipped));
+        if packets.noise() > NOISE_LIMIT {
+            return Err(Failure::new(Cause::NotTransportStream, "the engine sends no transport stream"));
+        }
+        Ok(())
     }
 
     /// Bytes skipped to find packets again.
@@ -190,11 +230,28 @@ impl Source {
             Err(failure) => return Some(failure),
         };
         let held = lease.as_mut()?;
-        let playback = match self.open(session, context, held, opened).await? {
-            Ok(playback) => playback,
-            Err(failure) => return Some(failure),
+        let Addresses { playback, stat } = self.settle(session, context, held, opened).await?;
+        let deadline = Monotonic::now() + PLAY_LIMIT;
+        let refused = |failure: &Failure| session.refused(failure);
+        let failure = match self.output {
+            Output::Ts => {
+                let played = engine::play(self.address, &playback, deadline, refused);
+                match unless_called(&self.quit, played).await? {
+                    Ok(playback) => self.read(session, context, held, playback).await?,
+                    Err(failure) => return Some(self.reconsider(failure, stat).await),
+                }
+            }
+            Output::Hls => {
+                let opened = hls::open(context, self, &playback, deadline, refused);
+                match unless_called(&self.quit, opened).await? {
+                    Ok(playlist) => self.follow(session, context, held, playlist).await?,
+                    Err(failure) => return Some(failure),
+                }
+            }
         };
-        self.read(session, context, held, playback).await
+        let is_end = failure.cause == Cause::EngineClosed && !self.is_live.get();
+        let end = || Failure::new(Cause::ContentEnded, "the content has come to its end");
+        Some(if is_end { end() } else { failure })
     }
 
     /// Gives the engine back after the session was ended from outside.
@@ -300,11 +357,11 @@ impl Source {
         limit: Duration,
         lease: &mut Option<Lease>,
     ) -> Option<Result<Opened, Failure>> {
-        let address = self.address;
+        let (address, output) = (self.address, self.output);
         let deadline = Monotonic::now() + limit;
         let mut asked = Box::pin(async move {
             let pid = format!("{:016x}{:016x}", random(), random());
-            engine::start(address, &content, &pid, deadline).await
+            engine::start(address, &content, output, &pid, deadline).await
         });
         let answer = unless_called(&self.quit, &mut asked).await;
         if answer.is_none()
@@ -330,14 +387,15 @@ impl Source {
         answer
     }
 
-    /// From the engine's answer to its first bytes.
-    async fn open(
+    /// From the engine's answer to where its bytes are; none when they are not
+    /// wanted any more.
+    async fn settle(
         self: &Rc<Self>,
         session: &Rc<Session>,
         context: &Rc<Context>,
         lease: &mut Lease,
         opened: Opened,
-    ) -> Option<Result<Playback, Failure>> {
+    ) -> Option<Addresses> {
         let Opened { playback, command, stat, infohash, is_live } = opened;
         self.is_live.set(is_live);
         self.command.replace(command.clone());
@@ -354,20 +412,13 @@ impl Source {
         if let Some(path) = stat.clone() {
             spawn(super::polling::poll(Rc::clone(self), Rc::clone(session), Rc::clone(context), path));
         }
-        let deadline = Monotonic::now() + PLAY_LIMIT;
-        let played = engine::play(self.address, &playback, deadline, |failure| session.refused(failure));
-        match unless_called(&self.quit, played).await? {
-            Err(failure) if failure.cause == Cause::EngineError => {
-                Some(Err(self.reconsider(failure, stat).await))
-            }
-            played => Some(played),
-        }
+        Some(Addresses { playback, stat })
     }
 
     /// An engine that refuses playback with an error of its own may have a
     /// reason that only its statistics tell.
     async fn reconsider(&self, failure: Failure, stat: Option<String>) -> Failure {
-        let Some(path) = stat else { return failure };
+        let Some(path) = stat.filter(|_| failure.cause == Cause::EngineError) else { return failure };
         match engine::stat(self.address, &path).await {
             Ok(stat) if stat.is_encrypted => {
                 let detail = "the content is encrypted, and its engine refuses to hand it out";
@@ -392,29 +443,21 @@ impl Source {
         };
         let mut reader = Reader::new(socket, framing);
         let mut turn = reader.take_first(context, first, |packets| session.packets(context, self, packets));
-        let mut told = false;
         loop {
-            let skipped = reader.skipped();
-            context.count(|c| c.skipped_bytes += skipped - self.skipped.replace(skipped));
+            let noted = self.note_skipped(context, reader.packets());
             if self.stopped.get() {
                 return None;
             }
             let pause = match turn {
-                Turn::Ended(failure) if failure.cause == Cause::EngineClosed && !self.is_live.get() => {
-                    return Some(Failure::new(Cause::ContentEnded, "the content has come to its end"));
-                }
                 Turn::Ended(failure) => return Some(failure),
                 Turn::Read(n) if n >= SHORT_READ && !session.has_stock() => BREATH,
                 Turn::Read(_) if session.has_played() => READ_PAUSE,
                 Turn::Read(_) => START_PAUSE,
             };
-            if reader.noise() > NOISE_LIMIT {
-                return Some(Failure::new(Cause::NotTransportStream, "the engine sends no transport stream"));
+            if let Err(failure) = noted {
+                return Some(failure);
             }
-            if !told && self.first_packet.get().is_some() {
-                told = true;
-                lease.report(EngineEvidence::Started(Monotonic::now().since(self.began)));
-            }
+            self.tell_started(lease);
             unless_called(&self.quit, sleep(pause)).await?;
             while !session.has_room(context, self) {
                 unless_called(&self.quit, sleep(FULL_WINDOW_PAUSE)).await?;
@@ -435,6 +478,25 @@ impl Source {
             // The end of what is not live is no failure.
             Turn::Ended(failure) if failure.cause == Cause::EngineClosed && !self.is_live.get() => None,
             Turn::Ended(_) => Some(Outcome::Failed),
+        }
+    }
+    /// The same of a playlist's segments.
+    async fn follow(
+        self: &Rc<Self>,
+        session: &Rc<Session>,
+        context: &Rc<Context>,
+        lease: &Lease,
+        playlist: hls::Playlist,
+    ) -> Option<Failure> {
+        let read = hls::read(self, session, context, playlist, || self.tell_started(lease));
+        unless_called(&self.quit, read).await
+    }
+
+    /// Control hears once that the engine has brought something.
+    fn tell_started(&self, lease: &Lease) {
+        let Some(first) = self.first_packet.get() else { return };
+        if !self.told.replace(true) {
+            lease.report(EngineEvidence::Started(first.since(self.began)));
         }
     }
 }

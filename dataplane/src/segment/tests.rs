@@ -211,6 +211,22 @@ fn without_pcr_the_time_of_arrival_moves_the_stream_on() {
 }
 
 #[test]
+fn what_comes_at_once_after_each_pause_counts_once() {
+    let mut maker = Maker::new();
+    let (mut chain, _window) = chain();
+    // Four seconds every four seconds, as media segments do, and filler between,
+    // which counts for little.
+    for second in 0..40 {
+        if second % 4 == 0 {
+            feed(&mut chain, &[maker.psi(0), maker.run(100, 50)].concat(), now(second * 1_000));
+        }
+        feed(&mut chain, &NULL_PACKET, now(second * 1_000 + 999));
+    }
+    let head = chain.head();
+    assert!((Duration::from_secs(39)..Duration::from_secs(43)).contains(&head), "{head:?}");
+}
+
+#[test]
 fn psi_that_changes_with_every_packet_costs_no_segment_a_packet() {
     let mut maker = Maker::new();
     let (mut chain, window) = chain();

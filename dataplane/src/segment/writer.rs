@@ -123,7 +123,7 @@ pub(crate) struct ChainWriter {
     psi: Option<Arc<Psi>>,
     last_pcr: Option<Pcr>,
     at: Duration,
-    /// When `at` last moved, and what was published then.
+    /// When `at` last moved, and up to where.
     moved: Monotonic,
     moved_at: u64,
     marks: Marks,
@@ -289,7 +289,7 @@ impl ChainWriter {
         for event in events {
             match event {
                 Event::Pcr { pcr, discontinuity, offset } => {
-                    self.tick(pcr, discontinuity, now);
+                    self.tick(pcr, discontinuity, offset, now);
                     if let Some(packet) = Packet::first_of(&packets[within(offset)..]) {
                         self.marks.add(packet, pcr, offset);
                     }
@@ -359,7 +359,7 @@ impl ChainWriter {
         Ok(())
     }
 
-    fn tick(&mut self, pcr: Pcr, discontinuity: bool, now: Monotonic) {
+    fn tick(&mut self, pcr: Pcr, discontinuity: bool, offset: u64, now: Monotonic) {
         let Some(last) = self.last_pcr else {
             self.last_pcr = Some(pcr);
             return;
@@ -373,7 +373,7 @@ impl ChainWriter {
             self.units.push(Mark::Break);
         } else if !step.is_zero() {
             self.at += step;
-            (self.moved, self.moved_at) = (now, self.published);
+            (self.moved, self.moved_at) = (now, offset);
         }
         self.last_pcr = Some(pcr);
     }

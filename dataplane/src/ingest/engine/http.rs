@@ -13,9 +13,9 @@ use super::{
 use crate::rt::{AsyncReadRent, AsyncWriteRentExt, TcpStream, within};
 
 /// A connection has to be accepted within this.
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// An engine's response head may be this long.
-const HEAD_LIMIT: usize = 16 << 10;
+pub(super) const HEAD_LIMIT: usize = 16 << 10;
 /// An engine's JSON may be this long.
 const JSON_LIMIT: usize = 1 << 20;
 /// Read at a time before the stream flows.
@@ -42,7 +42,7 @@ pub(super) async fn get(
         .await
         .ok_or_else(|| Failure::new(Cause::EngineUnreachable, format!("engine {engine} does not accept")))?
         .map_err(|e| Failure::new(Cause::EngineUnreachable, format!("engine {engine}: {e}")))?;
-    let request = request(engine, target, body);
+    let request = request(engine, target, body, Keep::Closed);
     let exchange = async {
         let mut socket = socket;
         let (sent, _) = socket.write_all(request.into_bytes()).await;
@@ -54,11 +54,24 @@ pub(super) async fn get(
     })?
 }
 
-fn request(engine: SocketAddr, target: &str, body: Option<&str>) -> String {
+/// What is asked to become of the connection behind the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Its end is that of the answer.
+    Closed,
+    /// Another request may follow.
+    Open,
+}
+
+pub(super) fn request(engine: SocketAddr, target: &str, body: Option<&str>, keep: Keep) -> String {
     let method = if body.is_some() { "POST" } else { "GET" };
+    let connection = match keep {
+        Keep::Closed => "close",
+        Keep::Open => "keep-alive",
+    };
     let mut request = format!(
         "{method} {target} HTTP/1.1\r\nHost: {engine}\r\nUser-Agent: VLC/3.0.21 LibVLC/3.0.21\r\n\
-         Accept: */*\r\nAccept-Encoding: identity\r\nConnection: close\r\n"
+         Accept: */*\r\nAccept-Encoding: identity\r\nConnection: {connection}\r\n"
     );
     if let Some(body) = body {
         request.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
@@ -79,7 +92,7 @@ async fn read_head(mut socket: TcpStream) -> Result<Answer, Failure> {
             return Err(Failure::new(Cause::EngineError, "engine closes without an answer"));
         }
         head.extend_from_slice(&buffer[..n]);
-        if let Some(Parsed { status, location, framing, len }) = parse_head(&head)? {
+        if let Some(Parsed { status, location, framing, len, .. }) = parse_head(&head)? {
             let rest = head.split_off(len);
             return Ok(Answer { socket, status, location, framing, rest });
         }
@@ -89,14 +102,16 @@ async fn read_head(mut socket: TcpStream) -> Result<Answer, Failure> {
     }
 }
 
-struct Parsed {
-    status: u16,
-    location: Option<String>,
-    framing: Framing,
-    len: usize,
+pub(super) struct Parsed {
+    pub(super) status: u16,
+    pub(super) location: Option<String>,
+    pub(super) framing: Framing,
+    /// Whether another request may follow, as far as the head tells.
+    pub(super) keeps_open: bool,
+    pub(super) len: usize,
 }
 
-fn parse_head(head: &[u8]) -> Result<Option<Parsed>, Failure> {
+pub(super) fn parse_head(head: &[u8]) -> Result<Option<Parsed>, Failure> {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     let mut response = httparse::Response::new(&mut headers);
     let malformed = |e: &dyn std::fmt::Display| {
@@ -115,13 +130,19 @@ fn parse_head(head: &[u8]) -> Result<Option<Parsed>, Failure> {
     let chunked = value("Transfer-Encoding").is_some_and(|v| v.to_ascii_lowercase().contains("chunked"));
     let framing = match value("Content-Length") {
         _ if chunked => Framing::Chunked(Chunks::default()),
-        // Some engines write nonsense. No connection is used twice, so its end
-        // tells where the body ends.
+        // Some engines write nonsense. Such a connection is not used twice, so
+        // its end tells where the body ends.
         Some(length) => length.parse().map_or(Framing::Close, Framing::Length),
         None => Framing::Close,
     };
+    let connection = value("Connection").unwrap_or("").to_ascii_lowercase();
+    let is_kept = match response.version {
+        Some(1) => !connection.contains("close"),
+        _ => connection.contains("keep-alive"),
+    };
+    let keeps_open = is_kept && !matches!(framing, Framing::Close);
     let location = value("Location").map(str::to_owned);
-    Ok(Some(Parsed { status, location, framing, len }))
+    Ok(Some(Parsed { status, location, framing, keeps_open, len }))
 }
 
 impl Answer {
@@ -181,7 +202,7 @@ fn remaining(deadline: Monotonic) -> Duration {
     deadline.since(Monotonic::now())
 }
 
-fn broken(error: &io::Error) -> Failure {
+pub(super) fn broken(error: &io::Error) -> Failure {
     Failure::new(Cause::EngineReset, format!("connection to the engine broke: {error}"))
 }
 

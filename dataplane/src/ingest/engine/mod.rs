@@ -5,6 +5,7 @@
 
 mod body;
 mod http;
+mod pool;
 mod stat;
 
 use std::{net::SocketAddr, time::Duration};
@@ -13,12 +14,14 @@ use millrace_boundary::{Cause, Monotonic};
 use serde_json::Value;
 
 use crate::{
+    config::Output,
     http::content::Content,
     rt::{TcpStream, sleep},
 };
 
 pub(super) use body::Framing;
 use http::{Answer, get};
+pub(super) use pool::{PROGRESS_LIMIT, Pool, Reply};
 pub(super) use stat::{Stat, stat};
 
 /// A path and query returned by an engine may be this long.
@@ -45,7 +48,7 @@ impl Failure {
 /// A session that an engine has opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Opened {
-    /// Path and query of the transport stream.
+    /// Path and query of the transport stream, or of the playlist.
     pub(super) playback: String,
     /// Path and query for commands; absent on direct sources.
     pub(super) command: Option<String>,
@@ -69,10 +72,15 @@ pub(super) struct Playback {
 pub(super) async fn start(
     engine: SocketAddr,
     content: &Content,
+    output: Output,
     pid: &str,
     deadline: Monotonic,
 ) -> Result<Opened, Failure> {
-    let target = format!("/ace/getstream?format=json&pid={pid}&{}", content.query);
+    let path = match output {
+        Output::Ts => "/ace/getstream",
+        Output::Hls => "/ace/manifest.m3u8",
+    };
+    let target = format!("{path}?format=json&pid={pid}&{}", content.query);
     let target = target.trim_end_matches('&');
     let answer = get(engine, target, content.body.as_deref(), deadline).await?;
     if let Some(path) = answer.location.as_deref().filter(|_| (300..400).contains(&answer.status)) {
@@ -88,7 +96,9 @@ pub(super) async fn start(
 fn redirected(location: &str) -> Result<Opened, Failure> {
     let playback = path_and_query(location)
         .ok_or_else(|| Failure::new(Cause::EngineError, "engine redirects without a usable location"))?;
-    let session = playback.strip_prefix("/ace/r/").filter(|rest| !rest.contains('?')).map(str::to_owned);
+    let of_list = || playback.strip_prefix("/ace/m/")?.strip_suffix(".m3u8");
+    let session = playback.strip_prefix("/ace/r/").or_else(of_list);
+    let session = session.filter(|rest| !rest.contains('?')).map(str::to_owned);
     let infohash = session.as_deref().and_then(|s| s.split('/').next());
     let infohash = infohash.filter(|h| h.len() == 40 && h.bytes().all(|b| b.is_ascii_hexdigit()));
     Ok(Opened {
@@ -249,7 +259,7 @@ pub(super) async fn seek(engine: SocketAddr, command: &str, position: u64) -> bo
 
 /// Path and query of a URL, or of a path itself; `None` when it could not
 /// stand in a request line.
-fn path_and_query(url: &str) -> Option<String> {
+pub(super) fn path_and_query(url: &str) -> Option<String> {
     let path = match url.find("://") {
         Some(scheme) => {
             let rest = &url[scheme + 3..];
@@ -327,11 +337,13 @@ mod tests {
     fn a_redirect_instead_of_json_tells_the_whole_session() {
         let infohash = "dbbdffe5c552a4ef023dbaf223b789aad8ade1c5";
         let key = "eb870779edd88bbbf12b6cf678698ce2";
-        let opened = redirected(&format!("http://h:1/ace/r/{infohash}/{key}")).unwrap();
-        assert_eq!(opened.playback, format!("/ace/r/{infohash}/{key}"));
-        assert_eq!(opened.command, Some(format!("/ace/cmd/{infohash}/{key}")));
-        assert_eq!(opened.stat, Some(format!("/ace/stat/{infohash}/{key}")));
-        assert_eq!(opened.infohash.as_deref(), Some(infohash));
+        for playback in [format!("/ace/r/{infohash}/{key}"), format!("/ace/m/{infohash}/{key}.m3u8")] {
+            let opened = redirected(&format!("http://h:1{playback}")).unwrap();
+            assert_eq!(opened.playback, playback);
+            assert_eq!(opened.command, Some(format!("/ace/cmd/{infohash}/{key}")));
+            assert_eq!(opened.stat, Some(format!("/ace/stat/{infohash}/{key}")));
+            assert_eq!(opened.infohash.as_deref(), Some(infohash));
+        }
         assert_eq!(redirected("/content/x").unwrap().command, None);
         assert!(redirected("mailto:x").is_err());
     }
