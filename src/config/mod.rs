@@ -385,6 +385,7 @@ mod tests {
         ("docker.predecessor_label", "a=b"),
         ("docker.stop_grace", "1s"),
         ("docker.keep_engines", "true"),
+        ("streams.source", "hls"),
         ("streams.start_budget", "1s"),
         ("streams.longest_start", "10m"),
         ("streams.linger", "0s"),
