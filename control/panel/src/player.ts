@@ -389,6 +389,12 @@ export class Player implements Listener {
         } else if (this.way.via === "ts" || this.lastWords !== null) {
             // hls.js has a watch of its own, for as long as something comes.
             this.onStill(performance.now() - this.still.since);
+        } else if (this.hadPicture && performance.now() - this.still.since >= STUCK_MS) {
+            // Now and then it sticks at a place all the same.
+            this.recovered("stuck");
+            this.way.resume();
+            this.way.goLive();
+            this.stir();
         }
         this.changed();
     }
