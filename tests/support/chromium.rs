@@ -61,6 +61,7 @@ pub(crate) struct Chromium {
 /// One page of it.
 pub(crate) struct Page<'a> {
     browser: &'a Chromium,
+    target: String,
     session: String,
 }
 
@@ -68,6 +69,7 @@ pub(crate) struct Page<'a> {
 #[derive(Clone, Debug, Default)]
 struct Notes {
     requests: Vec<String>,
+    answers: Vec<(u64, String)>,
     complaints: Vec<String>,
     status: Option<u64>,
 }
@@ -135,7 +137,8 @@ impl Chromium {
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let attached = self.call(None, "Target.attachToTarget", attach);
         let session = attached["sessionId"].as_str().expect("a page has a session").to_owned();
-        let page = Page { browser: self, session };
+        let target = target["targetId"].as_str().expect("a page has a name").to_owned();
+        let page = Page { browser: self, target, session };
         for domain in ["Page", "Runtime", "Log", "Network"] {
             page.call(&format!("{domain}.enable"), json!({}));
         }
@@ -228,8 +231,12 @@ impl Heard {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         match event["method"].as_str().unwrap_or_default() {
             "Network.requestWillBeSent" => notes.requests.push(text(&params["request"]["url"])),
-            "Network.responseReceived" if params["type"] == "Document" => {
-                notes.status = params["response"]["status"].as_u64();
+            "Network.responseReceived" => {
+                let status = params["response"]["status"].as_u64();
+                notes.answers.push((status.unwrap_or(0), text(&params["response"]["url"])));
+                if params["type"] == "Document" {
+                    notes.status = status;
+                }
             }
             "Runtime.exceptionThrown" => notes.complaints.push(params["exceptionDetails"].to_string()),
             "Runtime.consoleAPICalled" if matches!(params["type"].as_str(), Some("error" | "warning")) => {
@@ -247,6 +254,11 @@ impl Heard {
 impl Page<'_> {
     fn call(&self, method: &str, params: Value) -> Value {
         self.browser.call(Some(&self.session), method, params)
+    }
+
+    /// Closes it, as a user does.
+    pub(crate) fn close(self) {
+        self.browser.call(None, "Target.closeTarget", json!({ "targetId": self.target }));
     }
 
     /// What a JavaScript expression comes to; panics when it throws.
@@ -299,6 +311,11 @@ impl Page<'_> {
     /// Every address that the page has asked for.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.notes().requests
+    }
+
+    /// The status of every answer that it got, and the address that gave it.
+    pub(crate) fn answers(&self) -> Vec<(u64, String)> {
+        self.notes().answers
     }
 
     /// What the page threw or complained of in the console, and what the

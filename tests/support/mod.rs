@@ -29,6 +29,7 @@ pub(crate) mod starts;
 pub(crate) mod tool;
 mod viewer;
 mod wait;
+pub(crate) mod watch;
 
 pub(crate) use audience::{Audience, assert_undisturbed};
 pub(crate) use netns::Netns;

@@ -1,7 +1,8 @@
 /** HLS by hls.js. */
 
-import Hls, { type ErrorData, type HlsConfig } from "hls.js/light";
+import Hls, { type ErrorData, type FragmentLoaderContext, type HlsConfig, type Loader } from "hls.js/light";
 import { parseRefusal, UNREACHABLE, type Refusal } from "./refusal";
+import { Sieve } from "./sieve";
 import type { Listener, Way } from "./way";
 
 /** A stream may take this long to begin, and its first playlist is answered then. */
@@ -12,6 +13,8 @@ const MENDING_MS = 60_000;
 
 const CONFIG: Partial<HlsConfig> = {
     lowLatencyMode: true,
+    // Slightly faster while further behind than the server says is enough.
+    maxLiveSyncPlaybackRate: 1.1,
     backBufferLength: 30,
     // The page's policy allows no worker made of a string.
     enableWorker: false,
@@ -23,13 +26,13 @@ const CONFIG: Partial<HlsConfig> = {
             errorRetry: null,
         },
     },
-    // While an engine is replaced a playlist may be late, or answered with a refusal.
+    // While an engine is replaced a playlist may be late; one that is refused has ended.
     playlistLoadPolicy: {
         default: {
             maxTimeToFirstByteMs: 20_000,
             maxLoadTimeMs: 30_000,
             timeoutRetry: { maxNumRetry: 2, retryDelayMs: 0, maxRetryDelayMs: 0 },
-            errorRetry: { maxNumRetry: 6, retryDelayMs: 500, maxRetryDelayMs: 4_000 },
+            errorRetry: null,
         },
     },
 };
@@ -43,9 +46,13 @@ export function canHls(): boolean {
 export class HlsWay implements Way {
     readonly via = "hls";
     readonly engine = "hls.js";
-    private readonly hls = new Hls(CONFIG);
+    private readonly hls = new Hls({ ...CONFIG, fLoader: loaderFor(new Sieve()) });
     private mendings: number[] = [];
     private hasManifest = false;
+    /** Unlike what the element says, true also after its decoder has given up. */
+    private isToPlay = false;
+    /** Something of the playlist was refused: what there is of it is all that there will be. */
+    private isRefused = false;
     private bytes = 0;
     private session: string | null = null;
     private readonly over = new AbortController();
@@ -68,14 +75,17 @@ export class HlsWay implements Way {
         });
         this.hls.on(Hls.Events.FRAG_LOADED, (_, data) => (this.bytes += data.frag.stats.loaded));
         this.hls.on(Hls.Events.ERROR, (_, data) => this.onError(data));
+        this.hls.on(Hls.Events.MEDIA_ATTACHED, () => this.onAttached());
         const { signal } = this.over;
+        this.video.addEventListener("play", () => (this.isToPlay = true), { signal });
+        this.video.addEventListener("pause", () => (this.isToPlay &&= this.video.error !== null), { signal });
         this.video.addEventListener("ended", () => this.listener.ended(this.session), { signal });
         this.hls.loadSource(this.url);
         this.hls.attachMedia(this.video);
     }
 
     resume(): boolean {
-        if (!this.hasManifest) {
+        if (!this.hasManifest || this.isRefused) {
             return false;
         }
         this.hls.startLoad();
@@ -84,6 +94,10 @@ export class HlsWay implements Way {
 
     latency(): number | null {
         return this.hls.liveSyncPosition === null ? null : this.hls.latency;
+    }
+
+    shownAt(): Date | null {
+        return this.hls.playingDate;
     }
 
     goLive(): void {
@@ -109,13 +123,20 @@ export class HlsWay implements Way {
         if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
             this.listener.fatal(data.details);
             if (this.mayMend()) {
-                this.mend();
+                this.hls.recoverMediaError();
+                // What is fatal has ended the loading.
+                this.hls.startLoad();
             } else {
                 this.listener.undecodable(data.details);
             }
             return;
         }
         const refusal = refusalIn(data);
+        if (this.hasManifest && refusal.status !== 0) {
+            this.isRefused = true;
+            this.listener.ended(this.session);
+            return;
+        }
         // Being refused before it begins is an answer, and not an accident.
         if (this.hasManifest || refusal.status === 0) {
             this.listener.fatal(data.details);
@@ -127,11 +148,9 @@ export class HlsWay implements Way {
         }
     }
 
-    /** Attaching anew pauses the element. */
-    private mend(): void {
-        const wasPaused = this.video.paused;
-        this.hls.recoverMediaError();
-        if (!wasPaused) {
+    /** Attaching anew, as after a decoder has given up, pauses the element. */
+    private onAttached(): void {
+        if (this.isToPlay) {
             // Whether it plays again is seen at the element.
             this.video.play().catch(() => {});
         }
@@ -143,6 +162,25 @@ export class HlsWay implements Way {
         this.mendings.push(now);
         return this.mendings.length <= MENDINGS;
     }
+}
+
+/** What hls.js reads segments and parts with. */
+function loaderFor(sieve: Sieve): NonNullable<HlsConfig["fLoader"]> {
+    const Base = Hls.DefaultConfig.loader as new (config: HlsConfig) => Loader<FragmentLoaderContext>;
+    const sift = ({ frag, part }: FragmentLoaderContext, bytes: Uint8Array) =>
+        sieve.part(Number(frag.sn), part?.index ?? 0, bytes).buffer;
+    return class extends Base {
+        override load(...[context, config, callbacks]: Parameters<Loader<FragmentLoaderContext>["load"]>): void {
+            super.load(context, config, {
+                ...callbacks,
+                onSuccess(response, ...rest) {
+                    const { data } = response;
+                    const sifted = data instanceof ArrayBuffer ? sift(context, new Uint8Array(data)) : data;
+                    callbacks.onSuccess({ ...response, ...(sifted && { data: sifted }) }, ...rest);
+                },
+            });
+        }
+    };
 }
 
 function refusalIn(data: ErrorData): Refusal {

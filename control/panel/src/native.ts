@@ -36,6 +36,10 @@ export class NativeWay implements Way {
         return end === null ? null : Math.max(0, end - this.video.currentTime);
     }
 
+    shownAt(): null {
+        return null;
+    }
+
     goLive(): void {
         this.video.currentTime = this.end() ?? this.video.currentTime;
     }

@@ -13,12 +13,10 @@
 import { HlsWay, canHls } from "./hls";
 import { NativeWay, canNative } from "./native";
 import {
-    NO_HLS,
     NO_PLAYER,
     STUCK,
     UNREACHABLE,
     finalEnd,
-    isAbsent,
     mayPass,
     undecodable,
     type Refusal,
@@ -134,6 +132,10 @@ export class Player implements Listener {
         return this.hadPicture ? (this.way?.latency() ?? null) : null;
     }
 
+    get shownAt(): Date | null {
+        return this.hadPicture ? (this.way?.shownAt() ?? null) : null;
+    }
+
     /** Starts at the live edge, by `via` where it is given, and forgets earlier troubles. */
     begin(via: Via = this.via): void {
         this.tries = 0;
@@ -163,13 +165,7 @@ export class Player implements Listener {
     }
 
     refused(refusal: Refusal): void {
-        if (isAbsent(refusal) && this.via === "hls") {
-            if (this.isFixed || !canTs()) {
-                this.finish("failed", NO_HLS);
-            } else {
-                this.open("ts");
-            }
-        } else if (mayPass(refusal)) {
+        if (mayPass(refusal)) {
             this.retry(refusal);
         } else {
             this.finish("failed", refusal);
@@ -390,9 +386,15 @@ export class Player implements Listener {
         const isMoving = this.video.currentTime !== this.still.at;
         if (isMoving || this.video.paused || this.way === null || this.phase.name !== "running") {
             this.stir();
-        } else if (this.way.via === "ts") {
-            // hls.js has a watch of its own.
+        } else if (this.way.via === "ts" || this.lastWords !== null) {
+            // hls.js has a watch of its own, for as long as something comes.
             this.onStill(performance.now() - this.still.since);
+        } else if (this.hadPicture && performance.now() - this.still.since >= STUCK_MS) {
+            // Now and then it sticks at a place all the same.
+            this.recovered("stuck");
+            this.way.resume();
+            this.way.goLive();
+            this.stir();
         }
         this.changed();
     }

@@ -48,16 +48,6 @@ export const STUCK: Refusal = {
     retryAfter: null,
 };
 
-/** An older server, or one in front that does not know the path. */
-export const NO_HLS: Refusal = {
-    status: 404,
-    code: "no_hls",
-    message: "This server has no HLS.",
-    remedy: "Play by TS instead.",
-    cause: null,
-    retryAfter: null,
-};
-
 /** No way to play is known to this browser. */
 export const NO_PLAYER: Refusal = {
     status: 0,
@@ -98,11 +88,6 @@ function errorOf(body: string): Record<string, unknown> {
 /** Whether another try may help without anybody doing anything. */
 export function mayPass(refusal: Refusal): boolean {
     return refusal.status === 0 || refusal.status === 429 || refusal.status >= 500;
-}
-
-/** Whether there is no such path: an older server, or one without HLS. */
-export function isAbsent(refusal: Refusal): boolean {
-    return refusal.status === 404 && refusal.cause === null;
 }
 
 /** How streams end that nobody should start again unasked. */

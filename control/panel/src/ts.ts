@@ -64,6 +64,10 @@ export class TsWay implements Way {
         return end === null ? null : Math.max(0, end - this.video.currentTime);
     }
 
+    shownAt(): null {
+        return null;
+    }
+
     goLive(): void {
         const end = bufferedEnd(this.video);
         if (end !== null) {

@@ -16,6 +16,7 @@ interface Millrace {
     readonly lastError: string | null;
     readonly currentTime: number;
     readonly latency: number | null;
+    readonly shownAt: string | null;
     readonly session: string | null;
     readonly error: object | null;
 }
@@ -57,6 +58,9 @@ if (video !== null) {
         },
         get latency() {
             return player.latency;
+        },
+        get shownAt() {
+            return player.shownAt?.toISOString() ?? null;
         },
         get session() {
             return player.sessionId;

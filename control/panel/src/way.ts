@@ -30,7 +30,9 @@ export interface Way {
     resume(): boolean;
     /** Seconds behind the newest that could be shown. */
     latency(): number | null;
-    /** Jumps there. */
+    /** When what is shown came to the server, by its clock; null where that is not told. */
+    shownAt(): Date | null;
+    /** Jumps to the newest. */
     goLive(): void;
     /** Bytes of the stream read so far; null where that cannot be known. */
     received(): number | null;

@@ -8,7 +8,7 @@ use crate::{
         playlist::Playlist,
     },
     http::response::{PREFLIGHT, Refusal, reason},
-    stream::Stream,
+    stream::{SessionId, Stream},
 };
 
 /// The media type of a playlist (RFC 8216 §4).
@@ -75,10 +75,11 @@ impl Answer {
         Self { bytes: Bytes::Shared(Arc::clone(bytes)), head: *head, media: None }
     }
 
-    /// A playlist that is this viewer's alone.
-    pub(crate) fn own_playlist(text: &str, open: bool) -> Self {
+    /// A playlist that is this viewer's alone, of this session.
+    pub(crate) fn own_playlist(text: &str, session: SessionId, open: bool) -> Self {
         let fields = format_args!(
-            "Content-Type: {PLAYLIST_TYPE}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n",
+            "Content-Type: {PLAYLIST_TYPE}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+             Millrace-Session: {session}\r\n",
             text.len()
         );
         Self::own(head(200, open, fields)).followed_by(text.as_bytes())
@@ -136,7 +137,8 @@ fn head(status: u16, open: bool, fields: std::fmt::Arguments<'_>) -> Vec<u8> {
     let connection = if open { "keep-alive" } else { "close" };
     format!(
         "HTTP/1.1 {status} {}\r\n{fields}Connection: {connection}\r\nX-Content-Type-Options: nosniff\r\n\
-         Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: Content-Length, Date, ETag\r\n\r\n",
+         Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: Content-Length, Date, ETag, \
+         Millrace-Session\r\n\r\n",
         reason(status)
     )
     .into_bytes()

@@ -10,6 +10,10 @@
 //! A segment ends as soon as a unit is known to be one that can be decoded by
 //! itself; whatever else ends before a unit does when the next one begins. Parts
 //! end before the last unit that keeps them within their target.
+//!
+//! At a break the unit before it may be cut short, and what comes behind it, up
+//! to one that can be decoded by itself, has lost what it refers to. All of that
+//! is left out: there are decoders that give up at half a picture.
 
 use std::time::Duration;
 
@@ -79,6 +83,9 @@ pub(crate) enum Cut {
         next: Place,
         /// The next one does not go on from this one.
         is_break: bool,
+        /// Where it ends, when that is not where the next one begins: what lies
+        /// between is in neither.
+        until: Option<u64>,
     },
 }
 
@@ -235,15 +242,19 @@ impl Cutter {
         !target.is_zero() && self.broken_at.is_none() && !now.is_zero() && (now >= target || then > target)
     }
 
-    /// Of a segment and its last part that end with the unit `last`, which lasts
-    /// as long as the one before it, unless that would be too long.
-    fn lengths_up_to_and_with(&self, last: &Place, begun: &Place, part: &Place) -> (Duration, Duration) {
+    /// Length of a segment and of its last part that end at a break, and where
+    /// they end: before the unit `last`, unless that is all there is.
+    fn broken(&self, last: &Place, begun: &Place, part: &Place) -> (Duration, Duration, Option<u64>) {
         let (length, part_length) = (last.since(begun), last.since(part));
-        let mut step = self.step.min(self.longest().saturating_sub(length));
-        if !self.lengths.part.is_zero() {
-            step = step.min(self.lengths.part.saturating_sub(part_length));
+        if !length.is_zero() {
+            return (length, part_length, Some(last.point.offset));
         }
-        (length + step, part_length + step)
+        // As long as the one before, as far as that is allowed.
+        let mut step = self.step.min(self.longest());
+        if !self.lengths.part.is_zero() {
+            step = step.min(self.lengths.part);
+        }
+        (step, step, None)
     }
 
     fn longest(&self) -> Duration {
@@ -266,14 +277,14 @@ impl Cutter {
         let Some((begun, part)) = self.open.replace((unit.clone(), unit.clone())) else { return };
         let broken_at = self.broken_at.take();
         // Behind a break the clock tells nothing of what was before.
-        let (length, part_length) = match &broken_at {
-            Some(last) => self.lengths_up_to_and_with(last, &begun, &part),
-            None => (unit.since(&begun), unit.since(&part)),
+        let (length, part_length, until) = match &broken_at {
+            Some(last) => self.broken(last, &begun, &part),
+            None => (unit.since(&begun), unit.since(&part), None),
         };
         let seconds = Duration::from_secs_f64(length.as_secs_f64().ceil());
         self.target_duration.get_or_insert(self.lengths.longest.max(seconds));
         self.segments = self.segments.saturating_add(1);
-        cuts.push(Cut::Segment { length, part_length, next: unit, is_break: broken_at.is_some() });
+        cuts.push(Cut::Segment { length, part_length, next: unit, is_break: broken_at.is_some(), until });
     }
 }
 

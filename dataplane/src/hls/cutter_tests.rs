@@ -51,21 +51,27 @@ impl Stream {
     }
 
     /// Lengths of the segments in units, with `!` where one does not go on from
-    /// the one before, and `~` where no random access unit begins it.
+    /// the one before, `~` where no random access unit begins it, and how many
+    /// units after it are in none.
     fn segments(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut begun: Option<(Place, bool)> = None;
         for cut in &self.cuts {
-            let (place, is_break) = match cut {
+            let (place, is_break, until) = match cut {
                 Cut::Part { .. } => continue,
-                Cut::Begin(place) => (place, false),
-                Cut::Segment { next, is_break, .. } => (next, *is_break),
+                Cut::Begin(place) => (place, false, None),
+                Cut::Segment { next, is_break, until, .. } => (next, *is_break, *until),
             };
             if let Some((before, is_break)) = begun.replace((place.clone(), is_break)) {
-                let units = (place.point.offset - before.point.offset) / 1_880;
+                let until = until.unwrap_or(place.point.offset);
+                let units = (until - before.point.offset) / 1_880;
+                let left_out = match (place.point.offset - until) / 1_880 {
+                    0 => String::new(),
+                    units => format!("-{units}"),
+                };
                 let signs = [(is_break, '!'), (!before.independent, '~')];
                 let signs: String = signs.iter().filter(|(is, _)| *is).map(|(_, sign)| *sign).collect();
-                found.push(format!("{units}{signs}"));
+                found.push(format!("{units}{left_out}{signs}"));
             }
         }
         found
@@ -139,13 +145,28 @@ fn what_does_not_go_on_ends_a_segment_at_the_next_random_access_unit() {
     stream.unit(true);
     stream.run(20, 50);
     stream.breaks();
-    // What cannot be decoded stays behind; the clock is another one.
+    // What cannot be decoded is left out, and what may be cut short; the clock is another one.
     stream.shift = 1 << 32;
     (0..5).for_each(|_| stream.unit(false));
     stream.run(300, 50);
     let segments = stream.segments();
     assert_eq!(segments[..6], ["50", "50", "100", "100", "100", "100"], "{segments:?}");
-    assert_eq!(segments[6..], ["26", "100!", "100"], "{segments:?}");
+    assert_eq!(segments[6..], ["20-6", "100!", "100"], "{segments:?}");
+    let lengths = stream.cuts.iter().filter_map(|cut| match cut {
+        Cut::Segment { length, until: Some(_), .. } => Some(*length),
+        _ => None,
+    });
+    assert_eq!(lengths.collect::<Vec<_>>(), [Duration::from_millis(20 * 40)]);
+
+    // A segment of one unit keeps it.
+    let mut stream = Stream::new(LENGTHS);
+    stream.run(500, 50);
+    stream.unit(true);
+    stream.breaks();
+    stream.shift = 1 << 32;
+    stream.run(300, 50);
+    let segments = stream.segments();
+    assert_eq!(segments[6..], ["1", "100!", "100"], "{segments:?}");
 }
 
 #[test]

@@ -135,14 +135,15 @@ impl Maker {
                 return Ok(true);
             }
             Cut::Begin(next) => (next, false, None),
-            Cut::Segment { length, part_length, next, is_break } => {
-                (next, is_break, Some((length, part_length)))
+            Cut::Segment { length, part_length, next, is_break, until } => {
+                (next, is_break, Some((length, part_length, until)))
             }
         };
         let (from, preface) = beginning(writer, &next)?;
-        if let Some((length, part_length)) = lengths {
-            self.end_part(part_length, from, writer);
-            self.end_segment(length, from, writer);
+        if let Some((length, part_length, until)) = lengths {
+            let to = until.unwrap_or(from);
+            self.end_part(part_length, to, writer);
+            self.end_segment(length, to, writer);
             self.look_for_formats(writer)?;
         }
         if is_break {
@@ -163,9 +164,10 @@ impl Maker {
         Ok(lengths.is_some())
     }
 
-    /// The open part ends before the byte `to`.
+    /// The open part ends before the byte `to`, where it has any by then.
     fn end_part(&mut self, duration: Duration, to: u64, writer: &ChainWriter) {
-        let Some(writing) = self.writing.as_mut().filter(|_| !self.part_target.is_zero()) else { return };
+        let has_parts = !self.part_target.is_zero();
+        let Some(writing) = self.writing.as_mut().filter(|w| has_parts && w.part_from < to) else { return };
         let is_first = writing.open.parts.is_empty();
         let preface = if is_first { writing.preface.clone() } else { Box::default() };
         writing.open.parts.push(Arc::new(Part {

@@ -177,7 +177,7 @@ impl Hall {
                 }
                 let (stream, list) = begun?;
                 let token = self.token(&stream);
-                Ok(Answer::own_playlist(&playlist::multivariant(&list, &token), open))
+                Ok(Answer::own_playlist(&playlist::multivariant(&list, &token), stream.session(), open))
             }
             Want::Playlist { token, at_least, may_skip } => {
                 let (token, stream) = self.viewer(connection, token).await?;
