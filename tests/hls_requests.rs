@@ -288,3 +288,16 @@ fn one_who_leaves_while_waiting_is_noticed() {
     drop(socket);
     assert!(wait_until(Duration::from_secs(6), || streams() == 0), "nobody waits for it any more");
 }
+
+#[test]
+fn a_stream_waits_for_whoever_has_just_been_given_its_address() {
+    let config = SHORT.replace("linger = \"1s\"", "linger = \"0s\"");
+    let Some(stage) = Stage::start(&Setup { config, ..Setup::default() }) else { return };
+    let id = signed(RATE, Scenario::healthy(), 8);
+    let list = playlist_of(&stage, &id);
+    thread::sleep(Duration::from_secs(2));
+    let answer = get(stage.server.address(), &list);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let is_over = || stage.api("streams")["streams"].as_array().unwrap().is_empty();
+    assert!(wait_until(SOON, is_over), "nobody asks any more");
+}

@@ -192,6 +192,9 @@ pub(crate) struct Shelf {
     list: ArcSwapOption<List>,
     /// When somebody last asked for something of it, in milliseconds, and 1.
     asked: AtomicU64,
+    /// Until when a viewer is expected who has been given its address, in
+    /// milliseconds.
+    expected: AtomicU64,
     /// Shards on which somebody waits for news: a bit each, the last one for
     /// all beyond.
     waiting: AtomicU64,
@@ -208,10 +211,19 @@ impl Shelf {
         self.list.store(Some(Arc::new(list)));
     }
 
+    /// A viewer has been given its address, and asks for more by then if at all.
+    pub(crate) fn expect(&self, until: Monotonic) {
+        self.expected.fetch_max(millis(until), Ordering::Relaxed);
+    }
+
+    /// Whether such a viewer may come yet.
+    pub(crate) fn is_expected(&self, now: Monotonic) -> bool {
+        millis(now) < self.expected.load(Ordering::Relaxed)
+    }
+
     /// Somebody has asked for something of it.
     pub(crate) fn note_asked(&self, now: Monotonic) {
-        let millis = u64::try_from(now.0.as_millis()).unwrap_or(u64::MAX);
-        self.asked.store(millis.saturating_add(1), Ordering::Relaxed);
+        self.asked.store(millis(now).saturating_add(1), Ordering::Relaxed);
     }
 
     /// Whether somebody has asked within `time`.
@@ -235,4 +247,8 @@ impl Shelf {
         };
         (0..shards).filter(move |shard| waiting & 1 << shard.min(&63) != 0)
     }
+}
+
+fn millis(at: Monotonic) -> u64 {
+    u64::try_from(at.0.as_millis()).unwrap_or(u64::MAX)
 }

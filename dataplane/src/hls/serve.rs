@@ -40,6 +40,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const BLOCKED_LOOK: Duration = Duration::from_secs(2);
 /// A home shard has this long to say which stream a session is.
 const FIND_LIMIT: Duration = Duration::from_secs(1);
+/// Whoever has been given an address has this long to ask for more, during which
+/// the stream is not let go.
+const EXPECTED_FOR: Duration = Duration::from_secs(6);
 /// An owner has this long to open a content's stream.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
 /// A blocked request is answered after so many target durations at the latest
@@ -219,6 +222,7 @@ impl Hall {
             let bell = self.desk.bell(&self.context, &stream);
             stream.shelf().note_asked(Monotonic::now());
             if let Some(list) = stream.shelf().list().filter(|list| !list.listed().is_empty()) {
+                stream.shelf().expect(Monotonic::now() + EXPECTED_FOR);
                 return Ok((stream, list));
             }
             if stream.ended().is_some() {

@@ -373,6 +373,7 @@ impl Session {
                     self.stop_source(context, id);
                     None
                 }
+                Effect::LetGo if self.stream.shelf().is_expected(now) => None,
                 Effect::LetGo => self.stream.close_if_empty().then_some(Event::Closed),
                 Effect::End(cause) => {
                     self.end(context, cause, now);
