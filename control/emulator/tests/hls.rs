@@ -93,9 +93,11 @@ fn a_healthy_list_grows_by_segments_that_are_the_broadcast() {
         "{}",
         first.text
     );
-    assert_eq!((first.sequence, first.entries.len()), (0, 3));
-    let grown = list_when(&session, "two more segments", |l| l.entries.len() >= 5);
-    assert_eq!(grown.entries[..3], first.entries);
+    // Three, and what a busy machine has let pass meanwhile.
+    let had = first.entries.len();
+    assert!(first.sequence == 0 && (3..=5).contains(&had), "{}", first.text);
+    let grown = list_when(&session, "two more segments", |l| l.entries.len() >= had + 2);
+    assert_eq!(grown.entries[..had], first.entries);
     assert!(grown.entries.iter().all(|e| e.1 <= grown.target as f64 && e.1 > 0.9));
     let bodies: Vec<_> = grown.entries.iter().map(|e| segment(address, &e.0)).collect();
     assert_genuine(&id, &bodies.concat());

@@ -17,7 +17,8 @@ use super::{
     look_at_docker,
 };
 
-const SOON: Duration = Duration::from_secs(5);
+/// Longer than the pause between two looks that nothing asks for.
+const SOON: Duration = Duration::from_secs(15);
 
 /// Waits until the fleet is `names`; says how long that took.
 async fn becomes(informer: &mut Informer, names: &[&str]) -> Duration {
