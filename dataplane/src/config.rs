@@ -142,8 +142,8 @@ impl Default for ViewerConfig {
             max_laps: 5,
             max_viewers: 20_000,
             send_buffer: 256 << 10,
-            // With this a viewer that stalls alone takes about 64 KiB: the kernel
-            // queues in pieces of up to that, and looks in between.
+            // The most with which a viewer that stalls alone takes 64 KiB: the
+            // kernel queues in pieces of up to that, and looks in between.
             unsent_limit: 32 << 10,
             congestion: None,
         }
