@@ -275,7 +275,7 @@ fn viewers_whose_machine_has_vanished_are_dropped_and_nobody_notices() {
 ///   into the socket, and the kernel's socket, file, inode and epoll entry:
 ///   8 KiB for each viewer.
 #[test]
-fn a_stalled_viewer_takes_about_64_kib_even_if_it_stalls_alone() {
+fn a_stalled_viewer_takes_at_most_64_kib_even_if_it_stalls_alone() {
     const STALLED: usize = 400;
     // Over a link with packets of a usual size: on loopback the kernel sends
     // pieces of 64 KiB whole or not at all.
@@ -332,8 +332,7 @@ fn a_stalled_viewer_takes_about_64_kib_even_if_it_stalls_alone() {
             queued >> 10
         );
         assert!(
-            // Measured: 59 to 68 KiB behind a wide window, by how fast it was read before.
-            private + queued <= 72 << 10,
+            private + queued <= 64 << 10,
             "{driver:?}, a receive buffer of {buffer}: a stalled viewer takes {private} + {queued} bytes"
         );
         assert!(queued > 8 << 10, "nothing is queued, so nobody is stalled");
