@@ -144,13 +144,9 @@ fn a_page_is_one_viewer_while_it_is_open() {
     assert!(wait_until(Duration::from_secs(8), || viewers() == 0), "{}", viewers());
 }
 
-/// With `WATCH_DAMAGE=1` alone: now and then, mostly on a busy machine, a page has
-/// a fatal error behind a jump.
 #[test]
+#[ignore = "now and then a page has a fatal error behind a jump: --ignored runs it"]
 fn clocks_that_jump_and_packets_that_are_lost_do_not_end_the_picture() {
-    if std::env::var("WATCH_DAMAGE").is_err() {
-        return;
-    }
     let Some(browser) = Chromium::start() else { return };
     let emulator = engines(3);
     let server = serve_ready(&emulator, "");
