@@ -31,6 +31,7 @@ use crate::{
     inbox::{Found, Peer, Registry},
     ingest::queue,
     rt::{self, Breath, Notify, Pollable, TcpListener, TcpStream, sleep, sleep_until, spawn, unless_called},
+    segment::{discard_bit_by_bit, discard_one},
     stream::{Ended, SessionId},
 };
 
@@ -184,6 +185,7 @@ impl ShardSeed {
     /// # Errors
     /// When neither driver can be built.
     pub fn run(self, started: impl FnOnce(Driver)) -> Result<(), StartError> {
+        discard_bit_by_bit();
         rt::run(|driver| async move {
             let shard = Rc::new(Shard::new(self, driver)?);
             started(driver);
@@ -245,7 +247,7 @@ impl Shard {
         spawn(Rc::clone(&self).accept());
         spawn(Rc::clone(&self).turn(Breath::new()?));
         spawn(Rc::clone(&self).hear(news, Breath::new()?));
-        spawn(Rc::clone(&self).watch_sessions());
+        spawn(Rc::clone(&self).watch_sessions(Breath::new()?));
         spawn(queue::serve(Rc::clone(&self.context)));
         spawn(queue::tell_demand(Rc::clone(&self.context)));
         spawn(Rc::clone(&self).report());
@@ -440,7 +442,7 @@ impl Shard {
         }
     }
 
-    async fn watch_sessions(self: Rc<Self>) {
+    async fn watch_sessions(self: Rc<Self>, breath: Breath) {
         loop {
             sleep(SESSION_TICK).await;
             let now = Monotonic::now();
@@ -449,6 +451,9 @@ impl Shard {
             }
             self.registry.sweep();
             self.hall.desk.sweep(&self.context, now);
+            while discard_one() {
+                breath.take().await;
+            }
         }
     }
 

@@ -29,10 +29,9 @@ use crate::{
     stream::{ContentKey, Ended, SessionId, Stream},
 };
 
-/// Visits in one step, between which the shard looks at its other work.
-const STEP: usize = 64;
-/// Visits in one step to those that catch up: each may send 256 KiB.
-const CATCH_UP_STEP: usize = 16;
+/// Longest step, less its last visit; in between the shard looks at its other
+/// work. A visit takes some microseconds, or a hundred where 256 KiB are sent.
+const STEP: Duration = Duration::from_micros(100);
 /// News taken in one step.
 const NEWS: usize = 256;
 
@@ -183,27 +182,30 @@ impl Fanout {
                 self.close_finished(now);
             }
         }
-        for _ in 0..STEP {
+        let mut at = now;
+        while at.since(now) < STEP {
             let Some(key) = self.slots.current() else {
                 self.slots.close(now);
                 break;
             };
-            let late = Monotonic::now().since(self.slots.due_at());
-            self.metrics.lateness_us.saturating_record(micros(late).max(1));
+            self.metrics.lateness_us.saturating_record(micros(at.since(self.slots.due_at())).max(1));
             self.visit(key, now);
             self.slots.pass(key);
+            at = Monotonic::now();
         }
         true
     }
 
     /// Visits some of those that have more to get, or room again, in order.
     fn catch_up(&mut self, now: Monotonic) -> bool {
-        for _ in 0..CATCH_UP_STEP {
+        let mut at = now;
+        while at.since(now) < STEP {
             let Some(key) = self.due.pop_front() else { return false };
             if let Some(entry) = self.viewers.get_mut(key) {
                 entry.queued = false;
                 self.visit(key, now);
             }
+            at = Monotonic::now();
         }
         true
     }

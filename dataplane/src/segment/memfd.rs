@@ -5,8 +5,10 @@
 //! cleared first, and without a fault.
 
 use std::{
+    cell::RefCell,
+    collections::VecDeque,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
@@ -14,15 +16,61 @@ use rustix::{
     io::{Errno, pread, pwrite},
 };
 
-/// Makes a memfd of `capacity` bytes, which it keeps for its whole life.
-///
-/// # Errors
-/// When the process has no descriptor left.
-pub(super) fn create(capacity: usize) -> io::Result<OwnedFd> {
-    let fd = memfd_create("millrace-segment", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    ftruncate(&fd, capacity as u64)?;
-    fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-    Ok(fd)
+thread_local! {
+    /// Nobody's any more, and still to be given back; only where a shard does
+    /// that bit by bit.
+    static DISCARDED: RefCell<Option<VecDeque<OwnedFd>>> = const { RefCell::new(None) };
+}
+
+/// From now on what this thread lets go of waits for [`discard_one`]: giving the
+/// memory of a whole window back takes milliseconds, in which nobody else on
+/// the thread would be served.
+pub(crate) fn discard_bit_by_bit() {
+    DISCARDED.with_borrow_mut(|discarded| {
+        discarded.get_or_insert_default();
+    });
+}
+
+/// Gives back the memory that has waited longest; says whether there was any.
+pub(crate) fn discard_one() -> bool {
+    DISCARDED.with_borrow_mut(|discarded| discarded.as_mut().and_then(VecDeque::pop_front)).is_some()
+}
+
+/// A memfd of fixed size.
+#[derive(Debug)]
+pub(super) struct Memory(Option<OwnedFd>);
+
+impl Memory {
+    /// `capacity` bytes, which it keeps for its whole life.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub(super) fn new(capacity: usize) -> io::Result<Self> {
+        let fd = memfd_create("millrace-segment", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        ftruncate(&fd, capacity as u64)?;
+        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok(Self(Some(fd)))
+    }
+}
+
+impl AsFd for Memory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_ref().expect("it is taken only when dropped").as_fd()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let mut own = self.0.take();
+        // A thread that ends gives back at once.
+        let _over = DISCARDED.try_with(|discarded| {
+            if let Ok(mut discarded) = discarded.try_borrow_mut()
+                && let Some(discarded) = &mut *discarded
+            {
+                discarded.extend(own.take());
+            }
+        });
+    }
 }
 
 /// Writes all of `bytes` at `offset`.
@@ -69,15 +117,27 @@ mod tests {
 
     #[test]
     fn a_segment_keeps_its_size() {
-        let fd = create(1 << 16).unwrap();
+        let fd = Memory::new(1 << 16).unwrap();
         assert!(ftruncate(&fd, 1).is_err(), "shrink");
         assert!(ftruncate(&fd, 1 << 20).is_err(), "grow");
         assert!(write_at(&fd, b"x", 1 << 16).is_err(), "write behind the end");
     }
 
     #[test]
+    fn what_a_thread_lets_go_of_is_given_back_one_by_one_where_it_asks_for_that() {
+        drop(Memory::new(4096).unwrap());
+        assert!(!discard_one(), "kept without being asked to");
+        discard_bit_by_bit();
+        let kept = Memory::new(4096).unwrap();
+        (0..2).for_each(|_| drop(Memory::new(4096).unwrap()));
+        assert!(discard_one() && discard_one(), "not kept");
+        assert!(!discard_one(), "more than was let go of");
+        write_at(&kept, b"x", 0).unwrap();
+    }
+
+    #[test]
     fn what_is_written_is_what_the_descriptor_reads() {
-        let fd = create(8192).unwrap();
+        let fd = Memory::new(8192).unwrap();
         write_at(&fd, &[7; 4000], 0).unwrap();
         write_at(&fd, &[8; 4192], 4000).unwrap();
         let mut read = vec![0; 8192];

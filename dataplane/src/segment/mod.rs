@@ -13,7 +13,7 @@ pub(crate) mod tests;
 mod writer;
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -24,7 +24,7 @@ use std::{
 use millrace_media::ts::{JoinPoint, Psi};
 
 pub(crate) use candidate::{Candidate, Fit};
-pub(crate) use memfd::read_at;
+pub(crate) use memfd::{discard_bit_by_bit, discard_one, read_at};
 pub(crate) use writer::{ChainWriter, STOCK, Window};
 
 /// Join points kept of one segment; more are not recorded. At the largest
@@ -34,7 +34,7 @@ const JOINS: usize = 64;
 /// One append-only run of whole TS packets.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    memfd: OwnedFd,
+    memfd: memfd::Memory,
     sequence: u64,
     start: u64,
     published: AtomicUsize,

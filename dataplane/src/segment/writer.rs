@@ -459,7 +459,7 @@ impl ChainWriter {
 
 fn open(sequence: u64, start: u64, psi: Option<Arc<Psi>>, capacity: usize) -> io::Result<Arc<Segment>> {
     Ok(Arc::new(Segment {
-        memfd: memfd::create(capacity)?,
+        memfd: memfd::Memory::new(capacity)?,
         sequence,
         start,
         published: AtomicUsize::new(0),
