@@ -8,6 +8,9 @@ use std::{
 
 use rustix::event::{Timespec, epoll};
 
+const FLAGS: epoll::EventFlags =
+    epoll::EventFlags::OUT.union(epoll::EventFlags::RDHUP).union(epoll::EventFlags::ET);
+
 /// One epoll instance for all viewers of a shard, edge-triggered; the runtime
 /// waits on the instance itself.
 ///
@@ -42,8 +45,16 @@ impl Interest {
     /// # Errors
     /// When the kernel's limit of watches is reached.
     pub(super) fn add(&self, socket: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        let flags = epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        Ok(epoll::add(&self.instance, socket, epoll::EventData::new_u64(token), flags)?)
+        Ok(epoll::add(&self.instance, socket, epoll::EventData::new_u64(token), FLAGS)?)
+    }
+
+    /// Has the kernel report room in `socket` though no send was cut short: once
+    /// half of what may wait unsent is on its way, be that now.
+    ///
+    /// # Errors
+    /// When the socket is not watched.
+    pub(super) fn ask_for_room(&self, socket: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        Ok(epoll::modify(&self.instance, socket, epoll::EventData::new_u64(token), FLAGS)?)
     }
 
     /// Takes up to `N` news; `false` when there were fewer.

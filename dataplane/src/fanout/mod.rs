@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod interest;
+mod room;
 mod slots;
 mod viewer;
 mod wheel;

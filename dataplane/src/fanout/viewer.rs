@@ -9,6 +9,7 @@ use rustix::{
     net::{RecvFlags, SendFlags, Shutdown},
 };
 
+use super::room::room;
 use crate::{
     config::ViewerConfig,
     context::Permit,
@@ -77,8 +78,28 @@ pub(super) enum Visit {
     Done,
     /// There is more, and room for it.
     More,
+    /// There is more, and as much as may wait already does; the kernel does not
+    /// know that its room is waited for.
+    Full,
     /// The viewer is to be removed.
     Ended(ViewerEnd),
+}
+
+/// What may still be sent in a visit.
+struct Left {
+    bytes: usize,
+    /// Because the socket takes no more.
+    is_all_room: bool,
+}
+
+impl Left {
+    /// Of a socket with so much room. Where less than half of what may wait is
+    /// free, the kernel tells when there is more.
+    fn new(room: usize, unsent_limit: u32) -> Self {
+        let is_all_room = room < VISIT_BYTES;
+        let is_enough = room >= unsent_limit as usize / 2;
+        Self { bytes: if is_enough { room.min(VISIT_BYTES) } else { 0 }, is_all_room }
+    }
 }
 
 /// What sends and counts in a visit.
@@ -194,6 +215,10 @@ impl Viewer {
             return Visit::Ended(ViewerEnd::Lapped);
         }
         match self.send(terms) {
+            Ok(Visit::Full) => {
+                self.blocked = Some(terms.now);
+                Visit::Full
+            }
             Ok(visit) => visit,
             Err(Errno::AGAIN) => {
                 self.blocked = Some(terms.now);
@@ -207,7 +232,7 @@ impl Viewer {
     fn send(&mut self, terms: &Terms<'_>) -> Result<Visit, Errno> {
         // Read before the chain: once ended, what is published is all.
         let ended = self.seat.as_ref().is_some_and(|s| s.stream().ended().is_some());
-        let mut left = VISIT_BYTES;
+        let mut left = None;
         loop {
             self.send_pending()?;
             match &mut self.place {
@@ -223,18 +248,21 @@ impl Viewer {
                     if available == 0 {
                         return Ok(if ended { Visit::Ended(ViewerEnd::StreamEnded) } else { Visit::Done });
                     }
-                    if left == 0 {
-                        return Ok(Visit::More);
+                    let unsent_limit = terms.config.unsent_limit;
+                    let left =
+                        left.get_or_insert_with(|| Left::new(room(&self.socket, unsent_limit), unsent_limit));
+                    if left.bytes == 0 {
+                        return Ok(if left.is_all_room { Visit::Full } else { Visit::More });
                     }
                     let mut offset = cursor.offset as u64;
                     let n = rustix::fs::sendfile(
                         &self.socket,
                         cursor.segment.memfd(),
                         Some(&mut offset),
-                        available.min(left),
+                        available.min(left.bytes),
                     )?;
                     cursor.offset += n;
-                    left -= n.min(left);
+                    left.bytes -= n.min(left.bytes);
                     self.unreported += n as u64;
                 }
             }

@@ -8,6 +8,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    os::fd::AsFd,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -225,6 +226,13 @@ impl Fanout {
         }
         match outcome {
             Visit::Done => {}
+            Visit::Full => {
+                if let Some(entry) = self.viewers.get(key) {
+                    let token = token(key, entry.generation);
+                    // Watched since it came, so this cannot fail.
+                    self.interest.ask_for_room(entry.viewer.socket().as_fd(), token).ok();
+                }
+            }
             Visit::More => {
                 self.reconsider_slot(key);
                 if let Some(entry) = self.viewers.get_mut(key).filter(|e| !e.queued) {
