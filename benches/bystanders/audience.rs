@@ -1,8 +1,7 @@
-//! The viewers of the healthy streams: one of each to the end, who takes the
-//! lateness of every packet, and many who only join.
+//! The viewers of the healthy streams, one of each, who take the lateness of
+//! every packet.
 
 use std::{
-    collections::HashMap,
     net::SocketAddrV4,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -35,8 +34,6 @@ use crate::support::{
 
 /// Most bytes taken by one read.
 const READ: usize = 256 << 10;
-/// A join that takes longer has failed.
-const JOIN_LIMIT: Duration = Duration::from_secs(5);
 /// Of lateness; what is later counts as this late.
 const LATEST_US: u64 = 120_000_000;
 
@@ -45,18 +42,14 @@ const LATEST_US: u64 = 120_000_000;
 pub(crate) struct Figures {
     /// From a packet's broadcast to its arrival, in microseconds.
     lateness_us: Histogram<u64>,
-    /// From connect to the first byte of the stream.
-    joins_us: Vec<u64>,
-    /// Joins that got none.
-    pub(crate) joins_failed: u64,
-    /// Bytes of the streams, to viewers of both kinds.
+    /// Bytes of the streams.
     pub(crate) bytes: u64,
 }
 
 impl Figures {
     fn new() -> Self {
         let lateness_us = Histogram::new_with_bounds(1, LATEST_US, 3).expect("constant bounds are valid");
-        Self { lateness_us, joins_us: Vec::new(), joins_failed: 0, bytes: 0 }
+        Self { lateness_us, bytes: 0 }
     }
 
     /// Of all packets.
@@ -68,16 +61,6 @@ impl Figures {
     /// Packets seen.
     pub(crate) fn packets(&self) -> u64 {
         self.lateness_us.len()
-    }
-
-    /// Of all joins.
-    pub(crate) fn joins(&self) -> Quantiles {
-        Quantiles::of(self.joins_us.clone())
-    }
-
-    /// Joins that got a byte.
-    pub(crate) fn joined(&self) -> usize {
-        self.joins_us.len()
     }
 }
 
@@ -99,12 +82,11 @@ impl Shared {
 }
 
 impl Audience {
-    /// One viewer for each of `ids`, and a join to one of them `join_every` so
-    /// often; returns when all streams have begun.
-    pub(crate) fn watch(address: SocketAddrV4, ids: &[ContentId], join_every: Duration) -> Result<Self> {
+    /// One viewer for each of `ids`; returns when all streams have begun.
+    pub(crate) fn watch(address: SocketAddrV4, ids: &[ContentId]) -> Result<Self> {
         let figures = Mutex::new(Figures::new());
         let shared = Arc::new(Shared { figures, is_over: AtomicBool::new(false) });
-        let mut readings = Reading::begin(address, ids, join_every)?;
+        let mut readings = Reading::begin(address, ids)?;
         let theirs = Arc::clone(&shared);
         let deadline = Instant::now() + SOON;
         while readings.watchers.iter().any(|watcher| watcher.last.is_none()) {
@@ -116,7 +98,6 @@ impl Audience {
             rustix::process::nice(-10).ok();
             while !theirs.is_over.load(Ordering::Acquire) {
                 readings.turn(&theirs)?;
-                readings.join(&theirs)?;
             }
             Ok(readings.watchers.iter().map(|watcher| watcher.verifier.report()).collect())
         })?;
@@ -154,28 +135,15 @@ struct Watcher {
     last: Option<u64>,
 }
 
-/// A viewer that leaves with its first byte.
-struct Joiner {
-    viewer: Viewer,
-    began: Instant,
-}
-
 /// What the reading thread works with.
 struct Reading {
-    address: SocketAddrV4,
-    ids: Vec<String>,
     poller: OwnedFd,
     watchers: Vec<Watcher>,
-    /// By number, which goes on from the watchers'.
-    joiners: HashMap<u64, Joiner>,
-    next_number: u64,
-    join_every: Duration,
-    next_join: Instant,
     scratch: Vec<u8>,
 }
 
 impl Reading {
-    fn begin(address: SocketAddrV4, ids: &[ContentId], join_every: Duration) -> Result<Self> {
+    fn begin(address: SocketAddrV4, ids: &[ContentId]) -> Result<Self> {
         let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut watchers = Vec::with_capacity(ids.len());
         for (number, id) in ids.iter().enumerate() {
@@ -187,17 +155,7 @@ impl Reading {
             let broadcast = Broadcast::new(broadcast_of(&id.infohash()), bitrate_bps);
             watchers.push(Watcher { viewer, verifier: Verifier::of(broadcast), broadcast, last: None });
         }
-        Ok(Self {
-            address,
-            ids: ids.iter().map(ToString::to_string).collect(),
-            poller,
-            next_number: watchers.len() as u64,
-            watchers,
-            joiners: HashMap::new(),
-            join_every,
-            next_join: Instant::now(),
-            scratch: vec![0; READ],
-        })
+        Ok(Self { poller, watchers, scratch: vec![0; READ] })
     }
 
     /// Reads what has come, waiting for it a little.
@@ -209,59 +167,15 @@ impl Reading {
             Err(error) => return Err(error.into()),
         }
         for event in &events {
-            let number = event.data.u64();
-            let viewer = match self.watchers.get_mut(number as usize) {
-                Some(watcher) => &mut watcher.viewer,
-                None => match self.joiners.get_mut(&number) {
-                    Some(joiner) => &mut joiner.viewer,
-                    None => continue,
-                },
-            };
-            if viewer.phase == Phase::Connecting {
-                viewer.request();
-                epoll::modify(&self.poller, &*viewer, event.data, EventFlags::IN)?;
-            } else if let Some(watcher) = self.watchers.get_mut(number as usize) {
-                watcher.read(&mut self.scratch, shared)?;
+            let Some(watcher) = self.watchers.get_mut(event.data.u64() as usize) else { continue };
+            if watcher.viewer.phase == Phase::Connecting {
+                watcher.viewer.request();
+                epoll::modify(&self.poller, &watcher.viewer, event.data, EventFlags::IN)?;
             } else {
-                self.read_join(number, shared);
+                watcher.read(&mut self.scratch, shared)?;
             }
         }
         Ok(())
-    }
-
-    /// Begins a join when it is time, and gives up the ones that take too long.
-    fn join(&mut self, shared: &Shared) -> Result<()> {
-        let before = self.joiners.len();
-        self.joiners.retain(|_, joiner| joiner.began.elapsed() < JOIN_LIMIT);
-        shared.lock().joins_failed += (before - self.joiners.len()) as u64;
-        let began = Instant::now();
-        if began < self.next_join {
-            return Ok(());
-        }
-        self.next_join = began + self.join_every;
-        let id = self.ids[self.next_number as usize % self.ids.len()].clone();
-        let viewer = Viewer::connect(self.address, id)?;
-        epoll::add(&self.poller, &viewer, EventData::new_u64(self.next_number), EventFlags::OUT)?;
-        self.joiners.insert(self.next_number, Joiner { viewer, began });
-        self.next_number += 1;
-        Ok(())
-    }
-
-    fn read_join(&mut self, number: u64, shared: &Shared) {
-        let Some(joiner) = self.joiners.get_mut(&number) else { return };
-        let count = joiner.viewer.read(&mut self.scratch).len() as u64;
-        let is_over = matches!(joiner.viewer.phase, Phase::Failed | Phase::Ended);
-        if count == 0 && !is_over {
-            return;
-        }
-        let took = joiner.began.elapsed();
-        self.joiners.remove(&number);
-        let mut figures = shared.lock();
-        figures.bytes += count;
-        match count {
-            0 => figures.joins_failed += 1,
-            _ => figures.joins_us.push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
-        }
     }
 }
 

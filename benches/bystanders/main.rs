@@ -31,6 +31,7 @@ use millrace_emulator::{Content, ContentId, Scenario};
 
 use crate::{
     audience::Audience,
+    joins::Joins,
     others::{Kind, Others},
     outcome::Phase,
     support::{
@@ -47,6 +48,7 @@ mod support;
 
 mod audience;
 mod faults;
+mod joins;
 mod others;
 mod outcome;
 
@@ -133,7 +135,8 @@ fn run(options: &mut Options) -> Result<usize> {
     let content = Content::Signed { bitrate_bps: rate_bps };
     let ids: Vec<_> =
         (0..streams as u64).map(|serial| ContentId::new(content, Scenario::healthy(), serial)).collect();
-    let audience = Audience::watch(scene.address, &ids, Duration::from_secs(1) / joins)?;
+    let audience = Audience::watch(scene.address, &ids)?;
+    let joins = Joins::begin(scene.address, &ids, joins)?;
     let faults = faults::list(&options.faults)?;
     let others = Others::begin(others::Config {
         address: scene.address,
@@ -150,11 +153,11 @@ fn run(options: &mut Options) -> Result<usize> {
         others.turn(kind);
         // The first of them begin one after the other during one stay.
         thread::sleep(options.stay());
-        let phase = measure(kind, options, &scene, &audience, &others)?;
+        let phase = measure(kind, options, &scene, (&audience, &joins), &others)?;
         phase.print(options);
         phases.push(phase);
     }
-    drop(others);
+    drop((others, joins));
     let reports = audience.leave()?;
     tell_of_engines(&scene, &ids);
     Ok(outcome::judge(&phases) + outcome::judge_bytes(&reports))
@@ -164,7 +167,7 @@ fn measure(
     kind: Kind,
     options: &Options,
     scene: &Scene,
-    audience: &Audience,
+    (audience, joins): (&Audience, &Joins),
     others: &Others,
 ) -> Result<Phase> {
     let buckets = || -> Result<Buckets> {
@@ -176,23 +179,23 @@ fn measure(
     let busy = (process::busy_time(server_cpu)?, process::busy_time(load_cpu)?);
     let load = process::cpu_time(std::process::id())?;
     // What was seen before is of no phase.
-    drop((audience.take(), others.take()));
+    drop((audience.take(), joins.take(), others.take()));
     thread::sleep(Duration::from_secs_f64(options.seconds.clamp(1.0, 3_600.0)));
-    let (figures, others) = (audience.take(), others.take());
+    let (figures, joins, others) = (audience.take(), joins.take(), others.take());
     let cpu_s = (process::cpu_time(scene.pid())? - cpu).as_secs_f64();
     let load_s = (process::cpu_time(std::process::id())? - load).as_secs_f64();
     let busy_s = (process::busy_time(server_cpu)? - busy.0).as_secs_f64();
     let load_busy_s = (process::busy_time(load_cpu)? - busy.1).as_secs_f64();
     let seconds = start.elapsed().as_secs_f64();
-    let bytes = figures.bytes + others.bytes;
+    let bytes = figures.bytes + joins.bytes + others.bytes;
     Ok(Phase {
         kind,
         lateness: figures.lateness(),
         packets: figures.packets(),
         visits: histogram::between(&visits, &buckets()?),
-        joins: figures.joins(),
-        joined: figures.joined(),
-        joins_failed: figures.joins_failed,
+        joins: joins.took(),
+        joined: joins.count(),
+        joins_failed: joins.failed,
         cpu_s,
         bytes,
         cpu_s_per_gib: cpu_s / (bytes.max(1) as f64 / f64::from(1 << 30)),
