@@ -15,7 +15,7 @@ use std::{
 };
 
 use millrace_boundary::{Doorbell, Driver, Monotonic};
-use monoio::{FusionDriver, RuntimeBuilder, net::UnixStream};
+use monoio::{FusionDriver, RuntimeBuilder, buf::IoBufMut, net::UnixStream};
 
 pub(crate) use monoio::{
     io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt},
@@ -109,6 +109,26 @@ impl Link {
         self.0.readable(false).await
     }
 
+    /// Has [`Self::read`] wait in the kernel, which on io_uring saves a look at
+    /// the socket and a call; or has nothing wait any more that is not asked to.
+    /// Epoll needs sockets on which nothing waits.
+    pub(crate) fn let_wait(&self, waits: bool) {
+        // Fails for no open socket.
+        rustix::io::ioctl_fionbio(self, !waits).ok();
+    }
+
+    /// Reads what comes next behind what is in `buffer`, at least `room` bytes of
+    /// it if there are so many; none at the end. Bytes are lost if it is dropped.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub(crate) async fn read(&mut self, mut buffer: Vec<u8>, room: usize) -> (io::Result<usize>, Vec<u8>) {
+        buffer.reserve(room);
+        let before = buffer.len();
+        let (read, slice) = self.0.read(buffer.slice_mut(before..)).await;
+        (read, slice.into_inner())
+    }
+
     /// Waits until there is room.
     ///
     /// # Errors
@@ -117,9 +137,10 @@ impl Link {
         self.0.writable(false).await
     }
 
-    /// Gives the socket back.
+    /// Gives the socket back, on which nothing waits.
     #[expect(unsafe_code, reason = "the runtime gives its descriptors back raw")]
     pub(crate) fn into_owned(self) -> OwnedFd {
+        self.let_wait(false);
         // SAFETY: `into_raw_fd` gives up the runtime's ownership of an open
         // descriptor, and nothing else has it.
         unsafe { OwnedFd::from_raw_fd(self.0.into_raw_fd()) }

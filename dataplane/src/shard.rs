@@ -222,7 +222,7 @@ impl Shard {
         // non-blocking one gives EAGAIN instead of waiting.
         rustix::io::ioctl_fionbio(&listener, driver == Driver::Epoll)?;
         let registry = Rc::<Registry>::default();
-        let hall = Hall::new(Rc::clone(&context), Rc::clone(&registry));
+        let hall = Hall::new(Rc::clone(&context), Rc::clone(&registry), driver);
         let fanout = Fanout::new(Rc::clone(&context), Rc::clone(&interest), Monotonic::now());
         Ok(Self {
             context,

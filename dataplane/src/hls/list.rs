@@ -163,27 +163,28 @@ impl List {
         parts.get(part)
     }
 
-    /// The playlist, written by whoever asks first; says whether that was now.
-    pub(crate) fn playlist(&self) -> (&Playlist, bool) {
-        written(&self.playlist, || playlist::media(self, None))
+    /// The playlist, written by whoever asks first; `begin` hears of it then.
+    pub(crate) fn playlist(&self, begin: impl FnOnce()) -> &Playlist {
+        written(&self.playlist, begin, || playlist::media(self, None))
     }
 
     /// The same without what a player has that has seen one lately.
-    pub(crate) fn delta(&self) -> (&Playlist, bool) {
+    pub(crate) fn delta(&self, begin: impl FnOnce()) -> &Playlist {
         match playlist::skipped(self) {
-            0 => self.playlist(),
-            skipped => written(&self.delta, || playlist::media(self, Some(skipped))),
+            0 => self.playlist(begin),
+            skipped => written(&self.delta, begin, || playlist::media(self, Some(skipped))),
         }
     }
 }
 
-/// Two who ask at once both write; one of them in vain.
-fn written(place: &OnceLock<Playlist>, write: impl FnOnce() -> Playlist) -> (&Playlist, bool) {
+/// Two who ask at once both begin and write; one of them in vain.
+fn written(place: &OnceLock<Playlist>, begin: impl FnOnce(), write: impl FnOnce() -> Playlist) -> &Playlist {
     if let Some(there) = place.get() {
-        return (there, false);
+        return there;
     }
+    begin();
     let new = write();
-    (place.get_or_init(|| new), true)
+    place.get_or_init(|| new)
 }
 
 /// What a stream has for HLS, shared by the shards.

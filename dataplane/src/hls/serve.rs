@@ -2,7 +2,7 @@
 
 use std::{mem::MaybeUninit, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
 
-use millrace_boundary::{Cause, Monotonic, Operation, Outcome};
+use millrace_boundary::{Cause, Driver, Monotonic, Operation, Outcome};
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, Shutdown, sockopt},
@@ -54,7 +54,7 @@ const MOST_AHEAD: u64 = 2;
 /// Connections kept open between two requests, per shard.
 const MOST_OPEN: usize = 16_384;
 /// Read at a time; requests are smaller.
-const READ: usize = 4 << 10;
+const READ: usize = 2 << 10;
 /// A viewer that asks often is noted this often.
 const NOTE_PAUSE: Duration = Duration::from_secs(1);
 /// Sent between two looks at anything else.
@@ -66,6 +66,7 @@ const CLOSE_TIME: Duration = Duration::from_secs(1);
 pub(crate) struct Hall {
     context: Rc<Context>,
     registry: Rc<Registry>,
+    driver: Driver,
     seal: Seal,
     pub(crate) desk: Desk,
     open: std::cell::Cell<usize>,
@@ -106,15 +107,16 @@ struct Known {
 }
 
 impl Hall {
-    pub(crate) fn new(context: Rc<Context>, registry: Rc<Registry>) -> Self {
+    pub(crate) fn new(context: Rc<Context>, registry: Rc<Registry>, driver: Driver) -> Self {
         let seal = context.totals.seal.clone();
-        Self { context, registry, seal, desk: Desk::default(), open: std::cell::Cell::new(0) }
+        Self { context, registry, driver, seal, desk: Desk::default(), open: std::cell::Cell::new(0) }
     }
 
     /// Answers `ask` and what follows it on the connection, of which `rest` has
     /// been read already, until it ends or turns out to be somebody else's.
     pub(crate) async fn serve(&self, socket: OwnedFd, ask: Ask, rest: Vec<u8>, policy: Policy) -> Over {
         let Ok(link) = Link::new(socket) else { return Over::Closed { refused: None } };
+        link.let_wait(self.driver == Driver::Uring);
         self.open.set(self.open.get() + 1);
         let over = self.serve_all(Connection { link, read: rest, known: None }, ask, policy).await;
         self.open.set(self.open.get() - 1);
@@ -185,9 +187,10 @@ impl Hall {
             Want::Playlist { token, at_least, may_skip } => {
                 let (token, stream) = self.viewer(connection, token).await?;
                 let list = self.at_least(connection, token, &stream, *at_least).await?;
-                let began = Monotonic::now();
-                let (playlist, is_new) = if *may_skip { list.delta() } else { list.playlist() };
-                if is_new {
+                let mut began = None;
+                let begin = || began = Some(Monotonic::now());
+                let playlist = if *may_skip { list.delta(begin) } else { list.playlist(begin) };
+                if let Some(began) = began {
                     let operation = Operation::HlsManifestGeneration;
                     self.context.record(operation, began, Monotonic::now(), Outcome::Worked);
                 }
@@ -413,8 +416,14 @@ impl Hall {
             _ if is_head => self.send_bytes(link, &bytes[..head], SendFlags::empty()).await,
             None => self.send_bytes(link, &bytes, SendFlags::empty()).await,
             Some((stream, slices)) => {
-                self.send_bytes(link, &bytes, SendFlags::MORE).await
-                    && self.send_slices(link, &slices, &stream).await
+                if !self.send_bytes(link, &bytes, SendFlags::MORE).await {
+                    return false;
+                }
+                // What is sent from memory of the kernel cannot be told by flag not to wait.
+                link.let_wait(false);
+                let is_sent = self.send_slices(link, &slices, &stream).await;
+                link.let_wait(self.driver == Driver::Uring);
+                is_sent
             }
         }
     }
@@ -524,9 +533,9 @@ impl Connection {
                 deadline.get_or_insert_with(|| Monotonic::now() + HEAD_TIME);
             }
             let left = deadline.map_or(IDLE_TIME, |deadline| deadline.since(Monotonic::now()));
-            // Who has just been answered has seldom asked again by now.
-            within(left, self.link.readable()).await?.ok()?;
-            if !self.take() {
+            let (read, buffer) = within(left, self.link.read(std::mem::take(&mut self.read), READ)).await?;
+            self.read = buffer;
+            if read.ok()? == 0 {
                 return None;
             }
         }
