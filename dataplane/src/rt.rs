@@ -15,7 +15,11 @@ use std::{
 };
 
 use millrace_boundary::{Doorbell, Driver, Monotonic};
-use monoio::{FusionDriver, RuntimeBuilder, buf::IoBufMut, net::UnixStream};
+use monoio::{
+    FusionDriver, RuntimeBuilder,
+    buf::{IoBuf, IoBufMut},
+    net::UnixStream,
+};
 
 pub(crate) use monoio::{
     io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt},
@@ -127,6 +131,14 @@ impl Link {
         let before = buffer.len();
         let (read, slice) = self.0.read(buffer.slice_mut(before..)).await;
         (read, slice.into_inner())
+    }
+
+    /// Sends all of `bytes`.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub(crate) async fn send(&mut self, bytes: impl IoBuf + 'static) -> io::Result<()> {
+        self.0.write_all(bytes).await.0.map(drop)
     }
 
     /// Waits until there is room.

@@ -1,6 +1,8 @@
 //! Answers to HLS players.
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::{
     hls::{
@@ -19,7 +21,7 @@ const MEDIA_TYPE: &str = "video/mp2t";
 /// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// All of it but for media from the chain.
+    /// All of it but for media from the chain; many may share them.
     pub(crate) bytes: Bytes,
     /// How many of the bytes an answer to HEAD has.
     pub(crate) head: usize,
@@ -27,28 +29,10 @@ pub(crate) struct Answer {
     pub(crate) media: Option<(Arc<Stream>, Vec<Slice>)>,
 }
 
-/// Bytes of this answer alone, or of many.
-#[derive(Debug)]
-pub(crate) enum Bytes {
-    Own(Vec<u8>),
-    Shared(Arc<[u8]>),
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Own(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
 /// An answer that many get: its bytes, and how many of them are the head.
 #[derive(Debug)]
 pub(crate) struct Written {
-    bytes: Arc<[u8]>,
+    bytes: Bytes,
     head: usize,
 }
 
@@ -72,7 +56,7 @@ impl Answer {
             );
             Written { bytes: [&head, text].concat().into(), head: head.len() }
         });
-        Self { bytes: Bytes::Shared(Arc::clone(bytes)), head: *head, media: None }
+        Self { bytes: bytes.clone(), head: *head, media: None }
     }
 
     /// A playlist that is this viewer's alone, of this session.
@@ -118,12 +102,12 @@ impl Answer {
     }
 
     fn own(bytes: Vec<u8>) -> Self {
-        Self { head: bytes.len(), bytes: Bytes::Own(bytes), media: None }
+        Self { head: bytes.len(), bytes: bytes.into(), media: None }
     }
 
     /// The same with these bytes behind its head.
     fn followed_by(self, body: &[u8]) -> Self {
-        Self { bytes: Bytes::Own([&self.bytes, body].concat()), ..self }
+        Self { bytes: [&self.bytes, body].concat().into(), ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{mem::MaybeUninit, os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use millrace_boundary::{Cause, Driver, Monotonic, Operation, Outcome};
 use rustix::{
     io::Errno,
@@ -137,7 +138,7 @@ impl Hall {
                 Err(Off::Elsewhere(location)) => (Answer::elsewhere(&location, stays), stays),
                 Err(Off::Refused(refusal)) => (Answer::refusal(&refusal), false),
             };
-            if !self.send(&connection.link, answer, ask.is_head).await {
+            if !self.send(&mut connection.link, answer, ask.is_head).await {
                 return Over::Closed { refused: None };
             }
             if !stays {
@@ -157,7 +158,7 @@ impl Hall {
                 }
                 Some(asked) => {
                     let (bytes, refused) = small_answer(asked);
-                    self.send_bytes(&connection.link, &bytes, SendFlags::empty()).await;
+                    self.send_small(&mut connection.link, bytes.into()).await;
                     connection.finish().await;
                     return Over::Closed { refused };
                 }
@@ -410,11 +411,11 @@ impl Hall {
     }
 
     /// Sends an answer; says whether the connection is of use afterwards.
-    async fn send(&self, link: &Link, answer: Answer, is_head: bool) -> bool {
+    async fn send(&self, link: &mut Link, answer: Answer, is_head: bool) -> bool {
         let Answer { bytes, head, media } = answer;
         match media {
-            _ if is_head => self.send_bytes(link, &bytes[..head], SendFlags::empty()).await,
-            None => self.send_bytes(link, &bytes, SendFlags::empty()).await,
+            _ if is_head => self.send_small(link, bytes.slice(..head)).await,
+            None => self.send_small(link, bytes).await,
             Some((stream, slices)) => {
                 if !self.send_bytes(link, &bytes, SendFlags::MORE).await {
                     return false;
@@ -426,6 +427,12 @@ impl Hall {
                 is_sent
             }
         }
+    }
+
+    /// With what others are sent at the same time: one call for all.
+    async fn send_small(&self, link: &mut Link, bytes: Bytes) -> bool {
+        let limit = self.context.config.viewer.stall_limit;
+        within(limit, link.send(bytes)).await.is_some_and(|sent| sent.is_ok())
     }
 
     async fn send_bytes(&self, link: &Link, mut bytes: &[u8], flags: SendFlags) -> bool {
