@@ -54,6 +54,8 @@ const BLOCKED_FOR: u32 = 3;
 const MOST_AHEAD: u64 = 2;
 /// Connections kept open between two requests, per shard.
 const MOST_OPEN: usize = 16_384;
+/// From so many connections on some are likely to be answered at the same time.
+const MANY: usize = 16;
 /// Read at a time; requests are smaller.
 const READ: usize = 2 << 10;
 /// A viewer that asks often is noted this often.
@@ -429,8 +431,12 @@ impl Hall {
         }
     }
 
-    /// With what others are sent at the same time: one call for all.
+    /// Where there are many connections, with what others are sent at the same
+    /// time: one call for all, and later by a turn of the loop.
     async fn send_small(&self, link: &mut Link, bytes: Bytes) -> bool {
+        if self.open.get() < MANY {
+            return self.send_bytes(link, &bytes, SendFlags::empty()).await;
+        }
         let limit = self.context.config.viewer.stall_limit;
         within(limit, link.send(bytes)).await.is_some_and(|sent| sent.is_ok())
     }
