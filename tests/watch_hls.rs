@@ -145,7 +145,6 @@ fn a_page_is_one_viewer_while_it_is_open() {
 }
 
 #[test]
-#[ignore = "now and then a page has a fatal error behind a jump: --ignored runs it"]
 fn clocks_that_jump_and_packets_that_are_lost_do_not_end_the_picture() {
     let Some(browser) = Chromium::start() else { return };
     let emulator = engines(3);

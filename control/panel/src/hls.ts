@@ -10,6 +10,8 @@ const START_MS = 120_000;
 /** Media errors are mended this often within [`MENDING_MS`]. */
 const MENDINGS = 3;
 const MENDING_MS = 60_000;
+/** A decoder that gives up again within so many seconds of media gives up at the same thing. */
+const SAME_PLACE = 2;
 
 const CONFIG: Partial<HlsConfig> = {
     lowLatencyMode: true,
@@ -48,6 +50,8 @@ export class HlsWay implements Way {
     readonly engine = "hls.js";
     private readonly hls = new Hls({ ...CONFIG, fLoader: loaderFor(new Sieve()) });
     private mendings: number[] = [];
+    /** Where in the stream the last one was. */
+    private mendedAt: number | null = null;
     private hasManifest = false;
     /** Unlike what the element says, true also after its decoder has given up. */
     private isToPlay = false;
@@ -121,11 +125,9 @@ export class HlsWay implements Way {
             return;
         }
         if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
-            this.listener.fatal(data.details);
+            this.listener.fatal(`${data.details}: ${data.error.message}`);
             if (this.mayMend()) {
-                this.hls.recoverMediaError();
-                // What is fatal has ended the loading.
-                this.hls.startLoad();
+                this.mend();
             } else {
                 this.listener.undecodable(data.details);
             }
@@ -154,6 +156,17 @@ export class HlsWay implements Way {
             // Whether it plays again is seen at the element.
             this.video.play().catch(() => {});
         }
+    }
+
+    /** Begins anew with the decoder, where it was; the second time at the same place, past what it gives up at. */
+    private mend(): void {
+        const at = this.video.currentTime;
+        const isSame = this.mendedAt !== null && Math.abs(at - this.mendedAt) < SAME_PLACE;
+        const live = this.hls.liveSyncPosition;
+        this.mendedAt = at;
+        this.hls.recoverMediaError();
+        // What is fatal has ended the loading.
+        this.hls.startLoad(isSame && live !== null ? live : -1);
     }
 
     private mayMend(): boolean {

@@ -60,6 +60,7 @@ export class Player implements Listener {
     recoveries = 0;
     /** The last error that a library told of. */
     lastError: string | null = null;
+    lastFatal: string | null = null;
     /** The server's name for what plays. */
     sessionId: string | null = null;
 
@@ -204,6 +205,7 @@ export class Player implements Listener {
 
     fatal(detail: string): void {
         this.fatalErrors += 1;
+        this.lastFatal = detail;
         this.lastError = detail;
     }
 

@@ -9,17 +9,40 @@ const PACKET = 188;
 /** How many media segments and parts may be asked for again and come out the same. */
 const REMEMBERED = 64;
 
+/** How many losses are remembered, for what else was lost there. */
+const LOSSES = 8;
+
+/** Packets of one PID are missing between two places in the stream. */
+interface Loss {
+    pid: number;
+    /** At least so many. */
+    missing: number;
+    after: number;
+    before: number;
+}
+
+/** A PES packet, or the end of one that began earlier. */
+interface Unit {
+    /** A decoder may begin with it. */
+    isJoin: boolean;
+    /** Its packets, as places in the stream. */
+    places: number[];
+}
+
 /** What is known of a stream up to one place in it. */
 class Known {
     constructor(
-        /** The newest continuity counter of each PID. */
-        readonly counters = new Map<number, number>(),
+        /** Packets so far. */
+        public place = 0,
+        /** The newest continuity counter of each PID, and where it was. */
+        readonly counters = new Map<number, { counter: number; place: number }>(),
         /** PIDs that have lost something, and of which nothing is wanted until they may begin anew. */
         readonly damaged = new Set<number>(),
+        public losses: Loss[] = [],
     ) {}
 
     copy(): Known {
-        return new Known(new Map(this.counters), new Set(this.damaged));
+        return new Known(this.place, new Map(this.counters), new Set(this.damaged), [...this.losses]);
     }
 }
 
@@ -52,28 +75,67 @@ export class Sieve {
 
     /** Of whole packets those that a decoder can use, as far as can be told from these. */
     private pass(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+        const { known } = this;
+        const begins = known.place;
         const packets: (Uint8Array | null)[] = [];
-        /** Where the packets of each PID's newest PES packet are. */
-        const open = new Map<number, number[]>();
+        const units = new Map<number, Unit[]>();
+        const leaveOut = (unit: Unit | undefined) =>
+            unit?.places.forEach((place) => (packets[place - begins] = null));
         for (let at = 0; at + PACKET <= bytes.length; at += PACKET) {
             const packet = bytes.subarray(at, at + PACKET);
             const pid = (((packet[1] ?? 0) & 0x1f) << 8) | (packet[2] ?? 0);
-            const isNext = this.isNext(pid, packet);
-            const isBeginning = beginsUnit(packet);
-            if (!isNext && this.streams.has(pid)) {
-                this.known.damaged.add(pid);
-                open.get(pid)?.forEach((place) => (packets[place] = null));
+            const theirs = units.get(pid) ?? [];
+            units.set(pid, theirs);
+            const loss = this.lossBefore(pid, packet);
+            if (loss !== null && this.streams.has(pid)) {
+                known.damaged.add(pid);
+                leaveOut(theirs[theirs.length - 1]);
             }
-            if (isBeginning) {
-                open.delete(pid);
+            if (beginsUnit(packet)) {
+                theirs.push({ isJoin: isJoin(packet), places: [] });
                 this.begins(pid, isJoin(packet));
+            } else if (theirs.length === 0) {
+                theirs.push({ isJoin: false, places: [] });
             }
-            const places = open.get(pid) ?? [];
-            places.push(packets.length);
-            open.set(pid, places);
-            packets.push(this.known.damaged.has(pid) ? null : packet);
+            theirs[theirs.length - 1]?.places.push(known.place);
+            packets.push(known.damaged.has(pid) ? null : packet);
+            known.place += 1;
+            if (loss !== null) {
+                this.suspect(loss, units).forEach(leaveOut);
+            }
         }
         return joined(packets.filter((packet) => packet !== null));
+    }
+
+    /**
+     * What else has lost packets there: where several in a row are lost, sixteen
+     * of one PID, or twice as many, leave its counters even. So where two others
+     * are missing, a picture is not trusted. Returns what is not wanted any more.
+     */
+    private suspect(loss: Loss, units: Map<number, Unit[]>): Unit[] {
+        const { known } = this;
+        known.losses = [...known.losses.slice(1 - LOSSES), loss];
+        const there = known.losses.filter((one) => one.after < loss.before && loss.after < one.before);
+        if (there.reduce((sum, one) => sum + one.missing, 0) < 2) {
+            return [];
+        }
+        const after = Math.max(...there.map((one) => one.after));
+        const before = Math.min(...there.map((one) => one.before));
+        const unwanted: Unit[] = [];
+        for (const pid of this.marked) {
+            const theirs = units.get(pid) ?? [];
+            const first = theirs.findIndex((unit) => (unit.places[unit.places.length - 1] ?? 0) > after);
+            if (there.some((one) => one.pid === pid) || first < 0) {
+                continue;
+            }
+            const isClean = (unit: Unit) => unit.isJoin && (unit.places[0] ?? 0) >= before;
+            const next = theirs.findIndex((unit, i) => i >= first && isClean(unit));
+            if (next < 0) {
+                known.damaged.add(pid);
+            }
+            unwanted.push(...theirs.slice(first, next < 0 ? theirs.length : next));
+        }
+        return unwanted;
     }
 
     /** A PES packet begins. */
@@ -87,19 +149,25 @@ export class Sieve {
         }
     }
 
-    /** Whether nothing is missing before a packet, nor wrong with it. */
-    private isNext(pid: number, packet: Uint8Array): boolean {
+    /** What is missing before a packet; one that is itself broken is missing. */
+    private lossBefore(pid: number, packet: Uint8Array): Loss | null {
         const [, high = 0, , flags = 0, length = 0, adaptation = 0] = packet;
         const isSignalled = (flags & 0x20) !== 0 && length > 0 && (adaptation & 0x80) !== 0;
         if ((flags & 0x10) === 0) {
-            return true;
+            return null;
         }
         const counter = flags & 15;
-        const last = this.known.counters.get(pid) ?? counter;
-        this.known.counters.set(pid, counter);
+        const { place, counters } = this.known;
+        const last = counters.get(pid);
+        counters.set(pid, { counter, place });
+        const isBroken = (high & 0x80) !== 0;
         // One may come twice.
-        const follows = counter === last || counter === ((last + 1) & 15);
-        return (isSignalled || follows) && (high & 0x80) === 0;
+        const follows = last === undefined || counter === last.counter || counter === ((last.counter + 1) & 15);
+        if (!isBroken && (isSignalled || follows)) {
+            return null;
+        }
+        const missing = last === undefined || isBroken ? 1 : (counter - last.counter - 1) & 15;
+        return { pid, missing, after: last?.place ?? place, before: place };
     }
 }
 

@@ -14,6 +14,7 @@ interface Millrace {
     readonly fatalErrors: number;
     readonly recoveries: number;
     readonly lastError: string | null;
+    readonly lastFatal: string | null;
     readonly currentTime: number;
     readonly latency: number | null;
     readonly shownAt: string | null;
@@ -52,6 +53,9 @@ if (video !== null) {
         },
         get lastError() {
             return player.lastError;
+        },
+        get lastFatal() {
+            return player.lastFatal;
         },
         get currentTime() {
             return video.currentTime;
