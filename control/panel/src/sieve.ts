@@ -38,11 +38,15 @@ class Known {
         readonly counters = new Map<number, { counter: number; place: number }>(),
         /** PIDs that have lost something, and of which nothing is wanted until they may begin anew. */
         readonly damaged = new Set<number>(),
+        /** In the newest media segment: parts of the one before may never have been asked for. */
         public losses: Loss[] = [],
+        /** Where that begins. */
+        public from = 0,
     ) {}
 
     copy(): Known {
-        return new Known(this.place, new Map(this.counters), new Set(this.damaged), [...this.losses]);
+        const { place, counters, damaged, losses, from } = this;
+        return new Known(place, new Map(counters), new Set(damaged), [...losses], from);
     }
 }
 
@@ -69,6 +73,10 @@ export class Sieve {
             this.before.delete(oldest);
         }
         this.known = known.copy();
+        if (sequence !== last.sequence || part === 0) {
+            this.known.losses = [];
+            this.known.from = known.place;
+        }
         this.last = { sequence, part };
         return this.pass(bytes);
     }
@@ -100,7 +108,8 @@ export class Sieve {
             theirs[theirs.length - 1]?.places.push(known.place);
             packets.push(known.damaged.has(pid) ? null : packet);
             known.place += 1;
-            if (loss !== null) {
+            // The server's own tables, before a segment, have counters of their own.
+            if (loss !== null && loss.after >= known.from && this.streams.has(pid)) {
                 this.suspect(loss, units).forEach(leaveOut);
             }
         }
@@ -109,8 +118,8 @@ export class Sieve {
 
     /**
      * What else has lost packets there: where several in a row are lost, sixteen
-     * of one PID, or twice as many, leave its counters even. So where two others
-     * are missing, a picture is not trusted. Returns what is not wanted any more.
+     * of one PID, or twice as many, leave its counters even. So where two of other
+     * streams are missing, a picture is not trusted. Returns what is not wanted any more.
      */
     private suspect(loss: Loss, units: Map<number, Unit[]>): Unit[] {
         const { known } = this;

@@ -14,7 +14,7 @@ use super::engine::{Failure, Framing};
 use crate::context::Context;
 
 /// Read at most this much at a time, and between two looks at anything else.
-pub(crate) const READ_LIMIT: usize = 64 << 10;
+pub(crate) const READ_LIMIT: usize = 256 << 10;
 
 /// What one look at the connection came to.
 #[derive(Debug)]
