@@ -31,7 +31,7 @@ use crate::{
     inbox::{Found, Peer, Registry},
     ingest::queue,
     rt::{self, Breath, Notify, Pollable, TcpListener, TcpStream, sleep, sleep_until, spawn, unless_called},
-    segment::{discard_bit_by_bit, discard_one},
+    segment::{discard_bit_by_bit, discard_some},
     stream::{Ended, SessionId},
 };
 
@@ -247,7 +247,8 @@ impl Shard {
         spawn(Rc::clone(&self).accept());
         spawn(Rc::clone(&self).turn(Breath::new()?));
         spawn(Rc::clone(&self).hear(news, Breath::new()?));
-        spawn(Rc::clone(&self).watch_sessions(Breath::new()?));
+        spawn(Rc::clone(&self).watch_sessions());
+        spawn(give_memory_back(Breath::new()?));
         spawn(queue::serve(Rc::clone(&self.context)));
         spawn(queue::tell_demand(Rc::clone(&self.context)));
         spawn(Rc::clone(&self).report());
@@ -442,7 +443,7 @@ impl Shard {
         }
     }
 
-    async fn watch_sessions(self: Rc<Self>, breath: Breath) {
+    async fn watch_sessions(self: Rc<Self>) {
         loop {
             sleep(SESSION_TICK).await;
             let now = Monotonic::now();
@@ -451,9 +452,6 @@ impl Shard {
             }
             self.registry.sweep();
             self.hall.desk.sweep(&self.context, now);
-            while discard_one() {
-                breath.take().await;
-            }
         }
     }
 
@@ -506,6 +504,16 @@ impl Shard {
         loop {
             self.context.tell(FromShard::Drained { shard: self.context.id });
             sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// On a task of its own: a shard that hardly gets to it still looks at its sessions.
+async fn give_memory_back(breath: Breath) {
+    loop {
+        sleep(SESSION_TICK).await;
+        while discard_some() {
+            breath.take().await;
         }
     }
 }

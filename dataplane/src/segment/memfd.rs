@@ -22,7 +22,11 @@ thread_local! {
     static DISCARDED: RefCell<Option<VecDeque<OwnedFd>>> = const { RefCell::new(None) };
 }
 
-/// From now on what this thread lets go of waits for [`discard_one`]: giving the
+/// Given back at once: one of so many that wait, so that what waits stays small
+/// however busy the thread is.
+const SHARE: usize = 64;
+
+/// From now on what this thread lets go of waits for [`discard_some`]: giving the
 /// memory of a whole window back takes milliseconds, in which nobody else on
 /// the thread would be served.
 pub(crate) fn discard_bit_by_bit() {
@@ -31,9 +35,13 @@ pub(crate) fn discard_bit_by_bit() {
     });
 }
 
-/// Gives back the memory that has waited longest; says whether there was any.
-pub(crate) fn discard_one() -> bool {
-    DISCARDED.with_borrow_mut(|discarded| discarded.as_mut().and_then(VecDeque::pop_front)).is_some()
+/// Gives back some of the memory that has waited longest; says whether there was any.
+pub(crate) fn discard_some() -> bool {
+    let some: Vec<_> = DISCARDED.with_borrow_mut(|discarded| {
+        let Some(discarded) = discarded else { return Vec::new() };
+        discarded.drain(..discarded.len().div_ceil(SHARE)).collect()
+    });
+    !some.is_empty()
 }
 
 /// A memfd of fixed size.
@@ -126,12 +134,15 @@ mod tests {
     #[test]
     fn what_a_thread_lets_go_of_is_given_back_one_by_one_where_it_asks_for_that() {
         drop(Memory::new(4096).unwrap());
-        assert!(!discard_one(), "kept without being asked to");
+        assert!(!discard_some(), "kept without being asked to");
         discard_bit_by_bit();
         let kept = Memory::new(4096).unwrap();
         (0..2).for_each(|_| drop(Memory::new(4096).unwrap()));
-        assert!(discard_one() && discard_one(), "not kept");
-        assert!(!discard_one(), "more than was let go of");
+        assert!(discard_some() && discard_some(), "not kept");
+        assert!(!discard_some(), "more than was let go of");
+        (0..SHARE + 1).for_each(|_| drop(Memory::new(4096).unwrap()));
+        let rounds = std::iter::repeat_with(discard_some).take_while(|some| *some).count();
+        assert_eq!(rounds, SHARE, "two at first, then one at a time");
         write_at(&kept, b"x", 0).unwrap();
     }
 
