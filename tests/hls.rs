@@ -117,7 +117,8 @@ const FAULTS: &[(&str, [usize; 2], &[&str])] = &[
     ("pts-jump(forward)", [1, 60], &[]),
     ("pts-jump(back)", [1, 60], &[]),
     ("pts-jump(wrap)", [0, 60], &[]),
-    ("source-restart", [1, 60], &[]),
+    // By the broadcast's clock, so that one falls into every watch.
+    ("source-restart(20s,2s)", [1, 60], &[]),
     ("pmt-change(version)", [0, 60], &[]),
     ("pmt-change(pids)", [1, 60], &[]),
     ("pcr-jitter", [0, 60], &[]),
