@@ -14,7 +14,7 @@ use std::{
 use anyhow::Result;
 use millrace_emulator::ContentId;
 
-use crate::support::quantiles::Quantiles;
+use crate::support::{process, quantiles::Quantiles};
 
 /// A join that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -67,8 +67,8 @@ impl Joins {
         let theirs = Arc::clone(&shared);
         let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
         std::thread::Builder::new().name("joins".to_owned()).spawn(move || {
-            // Its clock is the outside observer's: it goes before all others.
-            rustix::process::nice(-5).ok();
+            // Its clock is the outside observer's, who does not share a core.
+            process::go_first();
             let mut next = Instant::now();
             for number in 0u64.. {
                 next += pause(number, Duration::from_secs(1) / per_second);
