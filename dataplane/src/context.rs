@@ -24,6 +24,7 @@ use crate::{
         queue::{Queue, Tickets},
     },
     stream::Ended,
+    turns::Turns,
 };
 
 /// Counts that the limits of all shards together are held against, and the
@@ -107,6 +108,8 @@ pub(crate) struct Context {
     pub(crate) start_times: RefCell<StartTimes>,
     /// What every source reads into, one after the other.
     scratch: RefCell<Box<[u8]>>,
+    /// When each of them does.
+    pub(crate) turns: Rc<Turns>,
 }
 
 assert_not_impl_any!(Context: Send, Sync);
@@ -135,6 +138,7 @@ impl Context {
             queue: Queue::default(),
             start_times: RefCell::default(),
             scratch: RefCell::new(vec![0; READ_LIMIT + MAX_PENDING].into()),
+            turns: Rc::default(),
         })
     }
 

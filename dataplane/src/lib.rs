@@ -12,7 +12,9 @@ mod ingest;
 mod rt;
 mod segment;
 mod shard;
+mod slice;
 mod stream;
+mod turns;
 
 pub use config::{Config, HlsConfig, Output, StreamConfig, ViewerConfig};
 pub use http::players::{Patience, PlayerRule};

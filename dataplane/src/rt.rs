@@ -173,6 +173,7 @@ impl AsFd for Link {
 /// timers and completions only when it is empty. So this waits for a real
 /// event, of which it makes sure that it comes at once.
 pub(crate) struct Breath {
+    driver: Driver,
     bell: Doorbell,
     pollable: Pollable,
 }
@@ -180,14 +181,20 @@ pub(crate) struct Breath {
 impl Breath {
     /// # Errors
     /// When the process has no descriptor left.
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(driver: Driver) -> io::Result<Self> {
         let bell = Doorbell::new()?;
+        // io_uring looks each time it is asked, so it may ring for ever.
+        bell.ring();
         let pollable = Pollable::new(&bell)?;
-        Ok(Self { bell, pollable })
+        Ok(Self { driver, bell, pollable })
     }
 
     /// Returns after every other ready task and completion had its turn.
     pub(crate) async fn take(&self) {
+        if self.driver == Driver::Uring {
+            self.pollable.readable().await.ok();
+            return;
+        }
         self.bell.silence();
         let mut rung = pin!(self.pollable.readable());
         let mut asked = false;

@@ -32,6 +32,7 @@ use crate::{
     ingest::queue,
     rt::{self, Breath, Notify, Pollable, TcpListener, TcpStream, sleep, sleep_until, spawn, unless_called},
     segment::{discard_bit_by_bit, discard_some},
+    slice::run_promptly,
     stream::{Ended, SessionId},
 };
 
@@ -48,6 +49,8 @@ const BACKLOG: i32 = 4096;
 const READING: u32 = 4096;
 /// How often sessions look at the clock.
 const SESSION_TICK: Duration = Duration::from_millis(50);
+/// Sessions are looked at for so long before the shard looks who has come.
+const TICKS_AT_ONCE: Duration = Duration::from_micros(30);
 /// How often control is told.
 const SAMPLE: Duration = Duration::from_secs(1);
 /// Streams named in a sample.
@@ -186,6 +189,9 @@ impl ShardSeed {
     /// When neither driver can be built.
     pub fn run(self, started: impl FnOnce(Driver)) -> Result<(), StartError> {
         discard_bit_by_bit();
+        if let Err(error) = run_promptly() {
+            tracing::debug!(%error, "the shard has the usual slices of time");
+        }
         rt::run(|driver| async move {
             let shard = Rc::new(Shard::new(self, driver)?);
             started(driver);
@@ -245,10 +251,11 @@ impl Shard {
         let news = Pollable::new(&self.interest)?;
         let bell = Pollable::new(&self.bell)?;
         spawn(Rc::clone(&self).accept());
-        spawn(Rc::clone(&self).turn(Breath::new()?));
-        spawn(Rc::clone(&self).hear(news, Breath::new()?));
-        spawn(Rc::clone(&self).watch_sessions());
-        spawn(give_memory_back(Breath::new()?));
+        spawn(Rc::clone(&self).turn(Breath::new(self.driver)?));
+        spawn(Rc::clone(&self).hear(news, Breath::new(self.driver)?));
+        spawn(Rc::clone(&self.context.turns).keep(Breath::new(self.driver)?));
+        spawn(Rc::clone(&self).watch_sessions(Breath::new(self.driver)?));
+        spawn(give_memory_back(Breath::new(self.driver)?));
         spawn(queue::serve(Rc::clone(&self.context)));
         spawn(queue::tell_demand(Rc::clone(&self.context)));
         spawn(Rc::clone(&self).report());
@@ -443,12 +450,19 @@ impl Shard {
         }
     }
 
-    async fn watch_sessions(self: Rc<Self>) {
+    async fn watch_sessions(self: Rc<Self>, breath: Breath) {
         loop {
             sleep(SESSION_TICK).await;
-            let now = Monotonic::now();
+            let mut now = Monotonic::now();
+            let mut began = now;
             for session in self.registry.sessions() {
                 session.tick(&self.context, now);
+                now = Monotonic::now();
+                if now.since(began) >= TICKS_AT_ONCE {
+                    breath.take().await;
+                    now = Monotonic::now();
+                    began = now;
+                }
             }
             self.registry.sweep();
             self.hall.desk.sweep(&self.context, now);

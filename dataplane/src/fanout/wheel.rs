@@ -32,7 +32,7 @@ use crate::{
 
 /// Longest step, less its last visit; in between the shard looks at its other
 /// work. A visit takes some microseconds, or a hundred where 256 KiB are sent.
-const STEP: Duration = Duration::from_micros(100);
+const STEP: Duration = Duration::from_micros(50);
 /// News taken in one step.
 const NEWS: usize = 256;
 

@@ -8,12 +8,13 @@ use std::{
 };
 
 use millrace_boundary::Monotonic;
-use millrace_media::ts::{NULL_PACKET, Psi};
+use millrace_media::ts::{NULL_PACKET, PACKET_LEN, Psi};
 
 use super::{
     adrift::{Adrift, Way},
     jumps::Jumps,
     pace::Playout,
+    reader::AHEAD_LIMIT,
     watch::{Verdict, Watch},
 };
 use crate::{
@@ -24,6 +25,17 @@ use crate::{
 
 /// Jumps mended in one go at most; what has more goes on as it came.
 const MOST_AT_ONCE: usize = 16;
+/// Of what a source had brought when it took over, published at once.
+const PIECE: usize = AHEAD_LIMIT / PACKET_LEN * PACKET_LEN;
+/// A stock is read so many times as fast as it plays, with pauses within this.
+const FASTER: u32 = 4;
+const LEISURE_LEAST: Duration = Duration::from_millis(1);
+const LEISURE_MOST: Duration = Duration::from_millis(200);
+/// What an engine sends ahead when a stream begins comes at more than so many
+/// times the pace of real time.
+const LEAP: u32 = 4;
+/// It is waited for this long at most.
+const LONGEST_LEAP: Duration = Duration::from_secs(1);
 /// Held back for so long at most until the clock tells on which side of a jump
 /// packets are: ten times what it may take.
 const LONGEST_HELD: Duration = Duration::from_secs(1);
@@ -35,6 +47,9 @@ pub(super) struct Chain {
     maker: Maker,
     /// There is something new for HLS players since that was last asked.
     has_news: bool,
+    /// Nothing is shown to HLS players yet: a player that began while what the
+    /// engine has sent ahead is being read would see the live edge leap.
+    leap: Option<Leap>,
     playout: Playout,
     watch: Watch,
     /// When something was last appended, filler included.
@@ -46,6 +61,9 @@ pub(super) struct Chain {
     /// jump.
     held: Vec<u8>,
     held_since: Option<Monotonic>,
+    /// Of what its source had brought when it took over, what is to be published
+    /// yet.
+    backlog: Option<Backlog>,
     /// What came since the clock jumped without a word, or since somebody said that
     /// what follows does not continue, until it is known how it goes on.
     adrift: Option<Adrift>,
@@ -53,21 +71,40 @@ pub(super) struct Chain {
     mended: u64,
 }
 
+/// Whole packets of which those before a place are published.
+#[derive(Debug)]
+struct Backlog {
+    bytes: Vec<u8>,
+    at: usize,
+    /// Their PSI, should the chain have none.
+    psi: Option<Arc<Psi>>,
+}
+
+/// How far a chain was when somebody last looked.
+#[derive(Clone, Copy, Debug)]
+struct Leap {
+    began: Monotonic,
+    looked: Monotonic,
+    head: Duration,
+}
+
 impl Chain {
-    /// Begins with all that `candidate` has.
+    /// Begins with all that `candidate` has, to be published by and by with
+    /// [`Self::pump`].
     ///
     /// # Errors
     /// When the process has no descriptor or memory left.
     pub(super) fn begin(
         window: Arc<Window>,
         maker: Maker,
-        candidate: &Candidate,
+        candidate: Candidate,
         now: Monotonic,
     ) -> io::Result<Self> {
         let mut chain = Self {
             writer: ChainWriter::new(window, now)?,
             maker,
             has_news: false,
+            leap: Some(Leap { began: now, looked: now, head: Duration::ZERO }),
             playout: Playout::new(now),
             watch: Watch::new(),
             appended: now,
@@ -75,11 +112,47 @@ impl Chain {
             jumps: Jumps::new(),
             held: Vec::new(),
             held_since: None,
+            backlog: None,
             adrift: None,
             mended: 0,
         };
-        chain.judge(candidate.bytes(), candidate.psi(), now)?;
+        chain.take_over(candidate, 0, now)?;
         Ok(chain)
+    }
+
+    /// Goes on with what `candidate` has from its byte `at` on.
+    fn take_over(&mut self, candidate: Candidate, at: usize, now: Monotonic) -> io::Result<()> {
+        let psi = candidate.psi().cloned();
+        self.backlog = Some(Backlog { bytes: candidate.into_bytes(), at, psi });
+        self.pump(now).map(drop)
+    }
+
+    /// Publishes some of what a source had brought when it took over; says whether
+    /// there is more. Minutes of stream at once would hold the shard up.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub(super) fn pump(&mut self, now: Monotonic) -> io::Result<bool> {
+        let Some(Backlog { bytes, at, psi }) = self.backlog.take() else { return Ok(false) };
+        let to = (at + PIECE).min(bytes.len());
+        self.go_on(&bytes[at..to], psi.as_ref(), now)?;
+        let has_more = to < bytes.len();
+        self.backlog = has_more.then_some(Backlog { bytes, at: to, psi });
+        Ok(has_more)
+    }
+
+    /// Publishes all of that.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub(super) fn flush(&mut self, now: Monotonic) -> io::Result<()> {
+        while self.pump(now)? {}
+        Ok(())
+    }
+
+    /// Whether there is any of that.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.backlog.is_some()
     }
 
     /// Publishes whole packets of the active source. Where its clock jumps and
@@ -89,16 +162,21 @@ impl Chain {
     /// # Errors
     /// As [`Self::begin`].
     pub(super) fn append(&mut self, packets: &[u8], now: Monotonic) -> io::Result<()> {
+        self.flush(now)?;
+        self.go_on(packets, None, now)
+    }
+
+    fn go_on(&mut self, packets: &[u8], psi: Option<&Arc<Psi>>, now: Monotonic) -> io::Result<()> {
         if let Some(adrift) = &mut self.adrift {
             adrift.push(packets);
-            return self.find_way().map_or(Ok(()), |packets| self.judge(packets, None, now));
+            return self.find_way().map_or(Ok(()), |packets| self.judge(packets, psi, now));
         }
         if self.held.is_empty() {
-            return self.judge(packets, None, now);
+            return self.judge(packets, psi, now);
         }
         let mut held = std::mem::take(&mut self.held);
         held.extend_from_slice(packets);
-        self.judge(held, None, now)
+        self.judge(held, psi, now)
     }
 
     /// What is appended from now on does not continue what was: unless its
@@ -109,6 +187,7 @@ impl Chain {
     /// # Errors
     /// As [`Self::begin`].
     pub(super) fn break_off(&mut self, now: Monotonic) -> io::Result<()> {
+        self.flush(now)?;
         let held = self.take_held();
         self.adrift = Some(Adrift::told());
         if held.is_empty() { Ok(()) } else { self.publish(&held, now) }
@@ -169,6 +248,9 @@ impl Chain {
 
     /// Shows HLS players what is live by now.
     fn show(&mut self, now: Monotonic) -> io::Result<()> {
+        if self.leap.is_some() {
+            return Ok(());
+        }
         // Of minutes that an engine has sent ahead as much as of any other stream.
         let live = self.writer.head().min(self.playout.at() + STOCK);
         let now = Now { monotonic: now, wall: SystemTime::now(), live };
@@ -195,17 +277,19 @@ impl Chain {
     }
 
     /// Goes on with what `candidate` has: exactly where the chain ends, or else
-    /// at a join point with the discontinuity signalled. Says which.
+    /// at a join point with the discontinuity signalled. Says which. All of it is
+    /// published by and by with [`Self::pump`].
     ///
     /// # Errors
     /// As [`Self::begin`].
-    pub(super) fn splice(&mut self, candidate: &Candidate, now: Monotonic) -> io::Result<&'static str> {
+    pub(super) fn splice(&mut self, candidate: Candidate, now: Monotonic) -> io::Result<&'static str> {
+        self.flush(now)?;
         self.watch.restart();
         self.take_held();
         self.adrift = None;
         let join = match candidate.fit(&self.writer) {
             Fit::Exact(from) => {
-                self.append(&candidate.bytes()[from..], now)?;
+                self.take_over(candidate, from, now)?;
                 return Ok("exactly where the chain ends");
             }
             Fit::Apart(Some(join)) => Some(join),
@@ -214,7 +298,9 @@ impl Chain {
         self.jumps = Jumps::new();
         let Some(join) = join else { return Ok("from its next packet") };
         // It may have jumped while it was a challenger.
-        self.append(&candidate.packets_from(&join), now)?;
+        let at = candidate.place_of(&join);
+        self.append(&candidate.preface(&join), now)?;
+        self.take_over(candidate, at, now)?;
         Ok("at a join point, discontinuity signalled")
     }
 
@@ -245,6 +331,7 @@ impl Chain {
             self.publish(&held, now).ok();
         }
         self.make_room(config, now);
+        self.look_at_leap(now);
         // Without memory for it there is none for what follows, which tells.
         self.show(now).ok();
         let (head, at) = (self.writer.head(), self.playout.at());
@@ -255,9 +342,27 @@ impl Chain {
         verdict
     }
 
+    /// Whether what the engine has sent ahead is read by now.
+    fn look_at_leap(&mut self, now: Monotonic) {
+        let Some(Leap { began, looked, head: had }) = self.leap else { return };
+        let head = self.writer.head();
+        let is_leaping = head.saturating_sub(had) > now.since(looked) * LEAP;
+        let goes_on = is_leaping && now.since(began) < LONGEST_LEAP;
+        self.leap = goes_on.then_some(Leap { began, looked: now, head });
+    }
+
     /// For how long nothing was appended.
     pub(super) fn quiet_for(&self, now: Monotonic) -> Duration {
         now.since(self.appended)
+    }
+
+    /// What to pause between two reads for where the engine has sent more ahead than
+    /// the usual prebuffer: so that it is read faster than it plays, and floods
+    /// leave the core to others.
+    pub(super) fn leisure(&self, now: Monotonic) -> Option<Duration> {
+        let read = AHEAD_LIMIT as f64 / self.writer.published().max(1) as f64;
+        let plays_for = self.writer.head().mul_f64(read.min(1.0));
+        self.has_stock(now).then(|| (plays_for / FASTER).clamp(LEISURE_LEAST, LEISURE_MOST))
     }
 
     /// Whether the engine has sent more ahead than the usual prebuffer.
@@ -268,10 +373,13 @@ impl Chain {
 
 #[cfg(test)]
 mod tests {
-    use millrace_media::ts::{ContinuityChecker, PACKET_LEN, Packet, Pcr, Verdict as Count};
+    use millrace_media::ts::{ContinuityChecker, Packet, Pcr, Verdict as Count};
 
     use super::*;
-    use crate::segment::tests::{Maker, read};
+    use crate::{
+        config::HlsConfig,
+        segment::tests::{Maker, read},
+    };
 
     const SECOND: u64 = 27_000_000;
 
@@ -286,10 +394,11 @@ mod tests {
         candidate.push(first);
         let window = Arc::<Window>::default();
         let now = Monotonic(Duration::from_secs(1));
-        let mut chain = Chain::begin(Arc::clone(&window), cut(), &candidate, now).unwrap();
+        let mut chain = Chain::begin(Arc::clone(&window), cut(), candidate, now).unwrap();
         for piece in pieces {
             chain.append(piece, now).unwrap();
         }
+        chain.flush(now).unwrap();
         let (mut cursor, _) = window.join(Duration::from_secs(1_000)).unwrap();
         (read(&mut cursor), chain.mended())
     }
@@ -375,7 +484,7 @@ mod tests {
                 candidate.push(packets(0, end));
                 let window = Arc::<Window>::default();
                 let now = Monotonic(Duration::from_secs(1));
-                let mut chain = Chain::begin(Arc::clone(&window), cut(), &candidate, now).unwrap();
+                let mut chain = Chain::begin(Arc::clone(&window), cut(), candidate, now).unwrap();
                 chain.break_off(now).unwrap();
                 for piece in packets(from, 6 * lap).chunks(piece * PACKET_LEN) {
                     chain.append(piece, now).unwrap();
@@ -404,7 +513,7 @@ mod tests {
         let mut maker = Maker::new();
         let mut candidate = Candidate::new();
         candidate.push(&[maker.psi(0), maker.run(25, 25)].concat());
-        let mut chain = Chain::begin(Arc::default(), cut(), &candidate, start).unwrap();
+        let mut chain = Chain::begin(Arc::default(), cut(), candidate, start).unwrap();
         (1..120).find(|second| {
             let now = start + Duration::from_secs(*second);
             let packets = match second {
@@ -430,7 +539,7 @@ mod tests {
         let mut maker = Maker::new();
         let mut candidate = Candidate::new();
         candidate.push(&[maker.psi(0), maker.run(25, 25)].concat());
-        let mut chain = Chain::begin(Arc::default(), cut(), &candidate, start).unwrap();
+        let mut chain = Chain::begin(Arc::default(), cut(), candidate, start).unwrap();
         // Counters from the start again, and no clock.
         chain.append(&Maker::new().psi(0), start).unwrap();
         let config = StreamConfig::default();
@@ -439,6 +548,88 @@ mod tests {
             chain.writer().published() / PACKET_LEN as u64
         });
         assert_eq!(published, [27, 27, 27, 29]);
+    }
+
+    #[test]
+    fn a_stock_is_read_four_times_as_fast_as_it_plays() {
+        let start = Monotonic(Duration::from_secs(1_000));
+        let mut maker = Maker::new();
+        let mut candidate = Candidate::new();
+        candidate.push(&[maker.psi(0), maker.run(25 * 20, 50)].concat());
+        let mut chain = Chain::begin(Arc::default(), cut(), candidate, start).unwrap();
+        chain.flush(start).unwrap();
+        chain.look(&StreamConfig::default(), start);
+        assert_eq!(chain.leisure(start), None, "a prebuffer");
+        chain.append(&maker.run(25 * 40, 50), start).unwrap();
+        chain.look(&StreamConfig::default(), start);
+        // 4,700 bytes a second: what is read at once plays for seconds.
+        assert_eq!(chain.leisure(start), Some(LEISURE_MOST), "a minute");
+        // With four hundred packets to each of its own.
+        chain.append(&NULL_PACKET.repeat(1_500 * 400), start).unwrap();
+        let pause = chain.leisure(start).unwrap();
+        let pace = AHEAD_LIMIT as f64 / pause.as_secs_f64();
+        let own = chain.writer().published() as f64 / chain.writer().head().as_secs_f64();
+        assert!((3.9..4.1).contains(&(pace / own)), "{pause:?}: {pace} of {own}");
+    }
+
+    #[test]
+    fn what_a_source_had_brought_is_published_by_and_by_and_all_of_it_before_what_follows() {
+        let start = Monotonic(Duration::from_secs(1_000));
+        let mut maker = Maker::new();
+        let all = [maker.psi(0), maker.run(1_000, 50)].concat();
+        let (had, follows) = all.split_at(900 * PACKET_LEN);
+        for pumps in 0..8 {
+            let mut candidate = Candidate::new();
+            candidate.push(had);
+            let window = Arc::<Window>::default();
+            let mut chain = Chain::begin(Arc::clone(&window), cut(), candidate, start).unwrap();
+            let mut published = vec![chain.writer().published()];
+            for _ in 0..pumps {
+                let has_more = chain.pump(start).unwrap();
+                assert_eq!(has_more, chain.has_backlog(), "{pumps}");
+                published.push(chain.writer().published());
+            }
+            let pieces = (1..=pumps + 1).map(|pieces| (pieces * PIECE).min(had.len()) as u64);
+            assert_eq!(published, pieces.collect::<Vec<_>>(), "{pumps}");
+            chain.append(follows, start).unwrap();
+            assert!(!chain.has_backlog(), "{pumps}");
+            assert!(
+                read(&mut window.join(Duration::from_secs(1_000)).unwrap().0)
+                    .ends_with(&all[2 * PACKET_LEN..]),
+                "{pumps}"
+            );
+        }
+    }
+
+    #[test]
+    fn hls_players_see_a_stream_once_what_was_sent_ahead_is_read() {
+        let start = Monotonic(Duration::from_secs(1_000));
+        let config = StreamConfig::default();
+        // Seconds of stream that come within each twentieth of a second, and what
+        // players have listed after it.
+        for (name, comes, seen) in [
+            ("six seconds at once", &[6, 0][..], &[0, 4][..]),
+            ("twelve, in pieces", &[2, 4, 6, 0, 0], &[0, 0, 0, 8, 8]),
+            ("without an end", &[2; 21], &[[0; 20].as_slice(), &[24]].concat()),
+        ] {
+            let shelf = Arc::<crate::hls::Shelf>::default();
+            let cut = crate::hls::Maker::new(Arc::clone(&shelf), &HlsConfig::default(), u64::MAX);
+            let mut maker = Maker::new();
+            let mut candidate = Candidate::new();
+            candidate.push(&maker.psi(0));
+            let mut chain = Chain::begin(Arc::default(), cut, candidate, start).unwrap();
+            let listed = comes.iter().enumerate().map(|(tick, seconds)| {
+                let now = start + Duration::from_millis(50) * u32::try_from(tick).unwrap();
+                chain.append(&maker.run(seconds * 25, 50), now).unwrap();
+                chain.look(&config, now);
+                let Some(list) = shelf.list() else { return 0 };
+                let newest = list.listed().last().unwrap();
+                let live = newest.wall + newest.duration;
+                assert!(live <= SystemTime::now(), "{name}: its end is told to be in the future");
+                list.listed().iter().map(|segment| segment.duration.as_secs()).sum()
+            });
+            assert_eq!(listed.collect::<Vec<_>>(), seen, "{name}");
+        }
     }
 
     #[test]

@@ -55,6 +55,23 @@ impl Session {
         has_room
     }
 
+    /// Whether some of what `source` had brought when it took over is to be
+    /// published yet.
+    pub(super) fn has_backlog(&self, source: &Source) -> bool {
+        self.active() == Some(source.id) && self.chain.borrow().as_ref().is_some_and(Chain::has_backlog)
+    }
+
+    /// Publishes some of that.
+    ///
+    /// # Errors
+    /// As [`Self::packets`].
+    pub(super) fn pump(&self, context: &Context) -> Result<(), Failure> {
+        let now = Monotonic::now();
+        let pumped = self.chain.borrow_mut().as_mut().map_or(Ok(false), |chain| chain.pump(now));
+        self.tell_news(context);
+        pumped.map(drop).map_err(|error| out_of_resources(&error))
+    }
+
     /// Takes whole packets of a source.
     ///
     /// # Errors
@@ -162,6 +179,8 @@ impl Session {
             let Some(candidate) = candidate.as_ref() else { return };
             match chain.as_ref() {
                 None => candidate.has_join().then_some(Event::Ready(source.id)),
+                // Its end is not known yet.
+                Some(chain) if chain.has_backlog() => None,
                 Some(chain) => match candidate.fit(chain.writer()) {
                     Fit::Exact(_) => Some(Event::Ready(source.id)),
                     Fit::Apart(Some(_)) => match candidate.gap(chain.writer()) {
@@ -226,11 +245,11 @@ impl Session {
         let source = self.sources.borrow().iter().find(|s| s.id == id).cloned()?;
         let candidate = source.candidate.borrow_mut().take()?;
         let spliced = match &mut *self.chain.borrow_mut() {
-            Some(chain) => chain.splice(&candidate, now),
+            Some(chain) => chain.splice(candidate, now),
             none => {
                 let limit = context.config.stream.window_bytes;
                 let maker = Maker::new(Arc::clone(self.stream.shelf()), &context.config.hls, limit);
-                Chain::begin(self.stream.shared_window(), maker, &candidate, now).map(|chain| {
+                Chain::begin(self.stream.shared_window(), maker, candidate, now).map(|chain| {
                     *none = Some(chain);
                     "from its first packet"
                 })

@@ -14,7 +14,10 @@ use super::engine::{Failure, Framing};
 use crate::context::Context;
 
 /// Read at most this much at a time, and between two looks at anything else.
-pub(crate) const READ_LIMIT: usize = 256 << 10;
+pub(crate) const READ_LIMIT: usize = 64 << 10;
+/// The same of what an engine has sent ahead, which nobody waits for: what is
+/// done with it takes some 25 µs.
+pub(super) const AHEAD_LIMIT: usize = 16 << 10;
 
 /// What one look at the connection came to.
 #[derive(Debug)]
@@ -98,16 +101,17 @@ impl Reader {
         self.digest(&mut buffer, 0, len, deliver)
     }
 
-    /// Reads once, without waiting, into the shard's buffer, which is in the
-    /// cache; bytes move on from there.
+    /// Reads `most` bytes at most, [`READ_LIMIT`] or fewer, once and without waiting,
+    /// into the shard's buffer, which is in the cache; bytes move on from there.
     pub(super) fn turn(
         &mut self,
         context: &Context,
+        most: usize,
         deliver: impl FnOnce(&[u8]) -> Result<(), Failure>,
     ) -> Turn {
         context.with_scratch(|buffer| {
             let held = self.packets.lay_out(buffer);
-            match recv(&self.socket, &mut buffer[held..held + READ_LIMIT], RecvFlags::DONTWAIT) {
+            match recv(&self.socket, &mut buffer[held..held + most], RecvFlags::DONTWAIT) {
                 Ok((0, _)) => {
                     let end = Failure::new(Cause::EngineClosed, "the engine closed the stream");
                     Turn::Ended(deliver(self.packets.take(&mut buffer[..held], true)).err().unwrap_or(end))

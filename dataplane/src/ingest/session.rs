@@ -205,9 +205,10 @@ impl Session {
         self.stream.window().has_join()
     }
 
-    /// Whether its engine has sent far ahead of time.
-    pub(super) fn has_stock(&self) -> bool {
-        self.chain.borrow().as_ref().is_some_and(|chain| chain.has_stock(Monotonic::now()))
+    /// What to pause between two reads for, where its engine has sent far ahead of
+    /// time.
+    pub(super) fn leisure(&self) -> Option<Duration> {
+        self.chain.borrow().as_ref().and_then(|chain| chain.leisure(Monotonic::now()))
     }
 
     /// The swarm, once it is known.
@@ -313,6 +314,10 @@ impl Session {
         let now = Monotonic::now();
         let was_active = self.active() == Some(source.id);
         source.stop();
+        if was_active && let Some(chain) = self.chain.borrow_mut().as_mut() {
+            // Without memory for it there is none for what follows, which tells.
+            chain.flush(now).ok();
+        }
         tracing::info!(shard = %context.id, session = %self.stream.session(), engine = %source.engine,
             cause = failure.cause.as_str(), detail = failure.detail,
             "{}", if was_active { "source lost" } else { "attempt failed" });

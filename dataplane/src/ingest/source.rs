@@ -15,7 +15,7 @@ use super::{
     event::SourceId,
     hls,
     lease::Lease,
-    reader::{Packets, Reader, Turn, broke},
+    reader::{AHEAD_LIMIT, Packets, READ_LIMIT, Reader, Turn, broke},
     session::Session,
 };
 use crate::{
@@ -26,15 +26,12 @@ use crate::{
     segment::Candidate,
 };
 
-/// A read shorter than this is followed by a pause: viewers are visited every
-/// 160 ms, so reading more often than that gains them nothing.
-const SHORT_READ: usize = 64 << 10;
-/// That pause on a stream that plays.
+/// A read shorter than what there may be is followed by a pause: viewers are
+/// visited every 160 ms, so reading more often than that gains them nothing.
 const READ_PAUSE: Duration = Duration::from_millis(40);
 /// And before the first join point, when somebody waits for it.
 const START_PAUSE: Duration = Duration::from_millis(5);
-/// After a long read: time for the shard's other work. What an engine sends far
-/// ahead of time is read at leisure, so that floods leave the core to others.
+/// After a long read: time for the shard's other work.
 const BREATH: Duration = Duration::from_millis(1);
 /// How often a full window is looked at again.
 const FULL_WINDOW_PAUSE: Duration = Duration::from_millis(50);
@@ -442,17 +439,19 @@ impl Source {
             Err(error) => return Some(broke(&error)),
         };
         let mut reader = Reader::new(socket, framing);
+        let mut most = READ_LIMIT;
         let mut turn = reader.take_first(context, first, |packets| session.packets(context, self, packets));
         loop {
             let noted = self.note_skipped(context, reader.packets());
             if self.stopped.get() {
                 return None;
             }
-            let pause = match turn {
+            let pause;
+            (pause, most) = match turn {
                 Turn::Ended(failure) => return Some(failure),
-                Turn::Read(n) if n >= SHORT_READ && !session.has_stock() => BREATH,
-                Turn::Read(_) if session.has_played() => READ_PAUSE,
-                Turn::Read(_) => START_PAUSE,
+                Turn::Read(n) if n >= most => (session.leisure().unwrap_or(BREATH), AHEAD_LIMIT),
+                Turn::Read(_) if session.has_played() => (READ_PAUSE, READ_LIMIT),
+                Turn::Read(_) => (START_PAUSE, READ_LIMIT),
             };
             if let Err(failure) = noted {
                 return Some(failure);
@@ -462,12 +461,33 @@ impl Source {
             while !session.has_room(context, self) {
                 unless_called(&self.quit, sleep(FULL_WINDOW_PAUSE)).await?;
             }
+            if let Err(failure) = unless_called(&self.quit, self.catch_up(session, context)).await? {
+                return Some(failure);
+            }
+            unless_called(&self.quit, context.turns.take()).await?;
             let began = Monotonic::now();
-            turn = reader.turn(context, |packets| session.packets(context, self, packets));
+            turn = reader.turn(context, most, |packets| session.packets(context, self, packets));
+            let ended = Monotonic::now();
+            context.turns.done(began, ended);
             if let Some(outcome) = self.judge(&turn) {
-                context.record(Operation::MpegtsChunkRead, began, Monotonic::now(), outcome);
+                context.record(Operation::MpegtsChunkRead, began, ended, outcome);
             }
         }
+    }
+
+    /// Publishes what it had brought when it took over.
+    ///
+    /// # Errors
+    /// When there are no descriptors or memory for it.
+    pub(super) async fn catch_up(&self, session: &Session, context: &Context) -> Result<(), Failure> {
+        while session.has_backlog(self) {
+            context.turns.take().await;
+            let began = Monotonic::now();
+            session.pump(context)?;
+            context.turns.done(began, Monotonic::now());
+            sleep(BREATH).await;
+        }
+        Ok(())
     }
 
     /// What a turn counts as; none where there was nothing to read.

@@ -125,6 +125,11 @@ impl Candidate {
         &self.bytes
     }
 
+    /// The same.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// How it goes on from the end of `chain`.
     pub(crate) fn fit(&self, chain: &ChainWriter) -> Fit {
         let marks = chain.marks();
@@ -192,13 +197,14 @@ impl Candidate {
     /// PAT, PMT, and on every PID the signal that it does not continue, counted
     /// so that what follows does.
     pub(crate) fn packets_from(&self, join: &JoinPoint) -> Vec<u8> {
-        let mut out = Vec::new();
-        if let Some(psi) = self.psi_at(join) {
-            let (continuity, _) = self.continuity_at(join, psi);
-            out = JoinPoint { continuity, ..join.clone() }.preface(psi, Discontinuity::Signalled);
-        }
-        out.extend_from_slice(self.from(join));
-        out
+        [&self.preface(join), self.from(join)].concat()
+    }
+
+    /// Of these, what stands before `join`.
+    pub(crate) fn preface(&self, join: &JoinPoint) -> Vec<u8> {
+        let Some(psi) = self.psi_at(join) else { return Vec::new() };
+        let (continuity, _) = self.continuity_at(join, psi);
+        JoinPoint { continuity, ..join.clone() }.preface(psi, Discontinuity::Signalled)
     }
 
     /// Whether each of the streams at `join` has a packet behind it, so that its
@@ -213,9 +219,13 @@ impl Candidate {
         psi.map(|(_, psi)| psi)
     }
 
+    /// Where among the bytes kept it stands.
+    pub(crate) fn place_of(&self, join: &JoinPoint) -> usize {
+        usize::try_from(join.offset.saturating_sub(self.start)).unwrap_or(0).min(self.bytes.len())
+    }
+
     fn from(&self, join: &JoinPoint) -> &[u8] {
-        let from = usize::try_from(join.offset.saturating_sub(self.start)).unwrap_or(0).min(self.bytes.len());
-        &self.bytes[from..]
+        &self.bytes[self.place_of(join)..]
     }
 
     /// The counters that what follows `join` goes on from: by the first packet

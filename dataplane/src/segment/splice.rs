@@ -67,24 +67,22 @@ impl Marks {
 
     /// Where the newest packet that `other` has as well stands: here and there.
     pub(super) fn meets(&self, other: &Self) -> Option<(u64, u64)> {
-        let newest = self.newest();
-        // Of equal ones the newest, there too.
+        let mut newest: Vec<_> =
+            self.marks.iter().rev().take(NEAR).map(|here| here.fingerprint).zip(0..).collect();
+        newest.sort_unstable();
+        // Of equal ones the newest, here and there.
         let common = other.marks.iter().rev().filter_map(|there| {
-            let age = newest.iter().position(|here| here.fingerprint == there.fingerprint)?;
-            Some((age, there.offset))
+            let at = newest.partition_point(|(fingerprint, _)| *fingerprint < there.fingerprint);
+            let (fingerprint, age) = newest.get(at)?;
+            (*fingerprint == there.fingerprint).then_some((*age, there.offset))
         });
-        let (age, there) = common.min_by_key(|(age, _)| *age)?;
-        Some((newest[age].offset, there))
+        let (age, there) = common.min_by_key(|(age, _): &(usize, u64)| *age)?;
+        Some((self.marks[self.marks.len() - 1 - age].offset, there))
     }
 
     /// Whether one of the newest packets of `other` is here, wherever.
     pub(super) fn contains_newest_of(&self, other: &Self) -> bool {
         other.meets(self).is_some()
-    }
-
-    /// Among which the place to compare from is looked for, newest first.
-    fn newest(&self) -> Vec<Mark> {
-        self.marks.iter().rev().take(NEAR).copied().collect()
     }
 }
 

@@ -12,8 +12,8 @@ use super::Run;
 use crate::{
     context::Context,
     ingest::{
-        READ_LIMIT,
         engine::{Failure, PROGRESS_LIMIT, Reply},
+        reader::AHEAD_LIMIT,
     },
     rt::{Notify, sleep, unless_called},
 };
@@ -23,7 +23,7 @@ use crate::{
 const AHEAD_MOST: usize = 4 << 20;
 /// A read shorter than this is followed by a pause, so that a slow engine's
 /// packets are taken several at a time.
-const SHORT_READ: usize = 64 << 10;
+const SHORT_READ: usize = AHEAD_LIMIT / 2;
 const READ_PAUSE: Duration = Duration::from_millis(5);
 /// After a long read: time for the shard's other work.
 const BREATH: Duration = Duration::from_millis(1);
@@ -138,7 +138,7 @@ impl Fetch<'_> {
     async fn step(&mut self, reply: &mut Reply) -> Result<usize, Failure> {
         if self.lane.has_turn() {
             self.hand_on_ahead().await?;
-            self.run.room().await;
+            self.run.room().await?;
             reply.readable().await?;
         } else if self.ahead.len() >= AHEAD_MOST {
             self.lane.turn.called().await;
@@ -149,7 +149,11 @@ impl Fetch<'_> {
                 None => return Ok(0),
             }
         }
+        let turns = &self.run.context.turns;
+        turns.take().await;
+        let began = Monotonic::now();
         let payload = self.read(reply)?;
+        turns.done(began, Monotonic::now());
         if !reply.is_over() {
             sleep(if payload < SHORT_READ { READ_PAUSE } else { BREATH }).await;
         }
@@ -160,7 +164,7 @@ impl Fetch<'_> {
         let run = self.run;
         run.context.with_scratch(|buffer| {
             let held = run.packets.borrow().lay_out(buffer);
-            let payload = reply.read(&run.context, &mut buffer[held..held + READ_LIMIT])?;
+            let payload = reply.read(&run.context, &mut buffer[held..held + AHEAD_LIMIT])?;
             let known = self.known.pass(&buffer[held..held + payload], &self.lane.last.borrow())?;
             // What came before goes on first.
             if !self.lane.has_turn() || !self.ahead.is_empty() {
@@ -177,11 +181,11 @@ impl Fetch<'_> {
     /// Hands on what came before the turn.
     async fn hand_on_ahead(&mut self) -> Result<(), Failure> {
         let run = self.run;
-        for (place, piece) in std::mem::take(&mut self.ahead).chunks(READ_LIMIT).enumerate() {
+        for (place, piece) in std::mem::take(&mut self.ahead).chunks(AHEAD_LIMIT).enumerate() {
             if place > 0 {
                 sleep(BREATH).await;
             }
-            run.room().await;
+            run.room().await?;
             self.lane.note(piece);
             run.context.with_scratch(|buffer| {
                 let held = run.packets.borrow().lay_out(buffer);
@@ -229,10 +233,11 @@ fn keep_last(kept: &mut Vec<u8>, bytes: &[u8]) {
 
 impl Run {
     /// Waits until the source may go on.
-    async fn room(&self) {
+    async fn room(&self) -> Result<(), Failure> {
         while !self.session.has_room(&self.context, &self.source) {
             sleep(FULL_WINDOW_PAUSE).await;
         }
+        self.source.catch_up(&self.session, &self.context).await
     }
 }
 

@@ -1,0 +1,55 @@
+//! How soon a shard runs once it wakes.
+
+use std::{io, mem::MaybeUninit, time::Duration};
+
+/// What a shard does at a time takes less than this.
+const SLICE: Duration = Duration::from_micros(100);
+
+/// Has the calling thread run as soon as it wakes: it asks for short slices of
+/// time, and among equals the scheduler (EEVDF, Linux 6.12 and later) lets who
+/// asks for less go before who has a longer slice to finish.
+///
+/// # Errors
+/// When the kernel refuses that; an older one takes it and does nothing.
+#[expect(unsafe_code, reason = "there is no safe call for it")]
+pub(crate) fn run_promptly() -> io::Result<()> {
+    let mut wish = current()?;
+    wish.sched_runtime = u64::try_from(SLICE.as_nanos()).expect("less than a second");
+    // SAFETY: a whole structure, which tells its size, and which the kernel only reads.
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[expect(unsafe_code, reason = "there is no safe call for it")]
+fn current() -> io::Result<libc::sched_attr> {
+    let len = u32::try_from(size_of::<libc::sched_attr>()).expect("a small structure");
+    let mut attributes = MaybeUninit::<libc::sched_attr>::zeroed();
+    // SAFETY: it is `len` bytes, which the kernel fills with what it has.
+    match unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), len, 0) } {
+        // SAFETY: all integers, for which zero is a value too.
+        0 => Ok(unsafe { attributes.assume_init() }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_has_short_slices_and_is_otherwise_as_it_was() {
+        let before = current().unwrap();
+        std::thread::spawn(move || {
+            run_promptly().unwrap();
+            let after = current().unwrap();
+            assert_eq!((after.sched_policy, after.sched_nice), (before.sched_policy, before.sched_nice));
+            // A kernel that knows of no slices of its own says nothing.
+            assert!([0, 100_000].contains(&after.sched_runtime), "{}", after.sched_runtime);
+        })
+        .join()
+        .unwrap();
+        assert_eq!(current().unwrap().sched_runtime, before.sched_runtime, "another thread");
+    }
+}
