@@ -102,42 +102,46 @@ fn what_cannot_be_decoded_by_hls_is_tried_as_a_transport_stream_and_then_told() 
     assert!(first_of("/ace/manifest.m3u8") < first_of("/ace/getstream"));
 }
 
+/// How it is played, and how engines hand it out.
+const WAYS: [(&str, &str); 3] = [("hls", "ts"), ("ts", "ts"), ("hls", "hls")];
+
 #[test]
 fn the_loss_of_an_engine_is_not_seen() {
     let Some(browser) = Chromium::start() else { return };
-    let mut scenes = ["hls", "ts"].map(|via| {
+    let mut scenes = WAYS.map(|(via, source)| {
         let engines: Vec<_> = (0..2).map(|_| EngineProcess::start(&["--fast"])).collect();
         let addresses: Vec<_> = engines.iter().map(EngineProcess::address).collect();
-        let server = serve(&addresses, "[engines]\nprobe_interval = \"500ms\"").allow("engine turned");
+        let settings = format!("[engines]\nprobe_interval = \"500ms\"\n[streams]\nsource = \"{source}\"\n");
+        let server = serve(&addresses, &settings).allow("engine turned");
         assert!(wait_until(SOON, || status(&server, "/engines/ready") == 2));
         let page = open(&browser, &server, clip(Scenario::healthy(), 1), via);
-        (via, engines, server, page)
+        (engines, server, page)
     });
-    for (_, _, _, page) in &scenes {
+    for (_, _, page) in &scenes {
         assert_plays(page);
         watch(page);
     }
-    let from = scenes.each_ref().map(|(_, _, _, page)| (Instant::now(), current_time(page)));
-    // Both play meanwhile.
-    assert_moves(&scenes[0].3, WATCHED_SECONDS);
-    for (via, engines, server, page) in &mut scenes {
+    let from = scenes.each_ref().map(|(_, _, page)| (Instant::now(), current_time(page)));
+    // All play meanwhile.
+    assert_moves(&scenes[0].2, WATCHED_SECONDS);
+    for ((engines, server, page), way) in scenes.iter_mut().zip(WAYS) {
         let playing = only_stream(server).unwrap()["engine"].as_u64().unwrap();
         engines[usize::try_from(playing).unwrap()].kill();
         let has_moved = || only_stream(server).is_some_and(|s| s["engine"].as_u64() == Some(1 - playing));
-        assert!(wait_until(SOON, has_moved), "{via}: {}", page.evaluate(EVERYTHING));
+        assert!(wait_until(SOON, has_moved), "{way:?}: {}", page.evaluate(EVERYTHING));
     }
-    for ((via, _, server, page), (began, from)) in scenes.iter().zip(from) {
+    for (((_, server, page), way), (began, from)) in scenes.iter().zip(WAYS).zip(from) {
         assert_moves(page, WATCHED_SECONDS);
         let (media, clock) = (current_time(page) - from, began.elapsed().as_secs_f64());
         let now = page.evaluate(EVERYTHING);
-        println!("{via}: {media:.2} s in {clock:.2} s, longest still {:?}", longest_still(page));
+        println!("{way:?}: {media:.2} s in {clock:.2} s, longest still {:?}", longest_still(page));
         // HLS catches up at a tenth faster at most.
-        assert!((-1.0..clock * 0.1 + 1.0).contains(&(media - clock)), "{via}: {media} in {clock}: {now}");
-        assert!(longest_still(page) < LONGEST_STILL, "{via}: {now}");
+        assert!((-1.0..clock * 0.1 + 1.0).contains(&(media - clock)), "{way:?}: {media} in {clock}: {now}");
+        assert!(longest_still(page) < LONGEST_STILL, "{way:?}: {now}");
         assert_eq!(
             (&now["via"], &now["fatalErrors"], &now["recoveries"], &now["state"]),
-            (&json!(via), &json!(0), &json!(0), &json!("live")),
-            "{now}"
+            (&json!(way.0), &json!(0), &json!(0), &json!("live")),
+            "{way:?}: {now}"
         );
         assert_clean(page, server);
     }

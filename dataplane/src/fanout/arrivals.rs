@@ -151,7 +151,7 @@ impl Fanout {
         let ready: Vec<_> = self
             .waiting
             .iter()
-            .filter(|(_, (s, _))| s.ended().is_some() || s.window().has_join())
+            .filter(|(_, (s, _))| s.ended().is_some() || s.window().is_open())
             .map(|(session, _)| *session)
             .collect();
         for session in ready {

@@ -30,8 +30,20 @@ const FORMAT_LOOKS: u32 = 3;
 const FORMAT_BYTES: usize = 1 << 20;
 /// Segments kept however large they are: with fewer a player cannot begin.
 const LEAST_KEPT: usize = 3;
+/// Players stay so many parts behind the newest one (rfc8216bis §4.4.3.8: at
+/// least two, better three).
+const HOLD_BACK_PARTS: u32 = 3;
 /// Packets before a random access unit that may be its PAT and PMT.
 const LEAD_IN: usize = 16;
+
+/// How a stream comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Comes {
+    /// As time goes by.
+    Steadily,
+    /// A whole segment at a time, as from an engine that hands it out by HLS.
+    BySegment,
+}
 
 /// Makes the media segments of one stream.
 #[derive(Debug)]
@@ -57,6 +69,7 @@ pub(crate) struct Maker {
     window: Duration,
     /// Bytes kept at most, of segments that have ended.
     limit: u64,
+    comes: Comes,
 }
 
 /// Both clocks, and where the stream is.
@@ -86,7 +99,7 @@ struct Writing {
 }
 
 impl Maker {
-    pub(crate) fn new(shelf: Arc<Shelf>, config: &HlsConfig, limit: u64) -> Self {
+    pub(crate) fn new(shelf: Arc<Shelf>, config: &HlsConfig, limit: u64, comes: Comes) -> Self {
         let lengths = Lengths { segment: config.segment, longest: config.longest, part: config.part };
         Self {
             shelf,
@@ -103,6 +116,7 @@ impl Maker {
             first_listed: 0,
             window: config.window,
             limit,
+            comes,
         }
     }
 
@@ -233,10 +247,20 @@ impl Maker {
             self.segments.iter().cloned().collect(),
             first,
             self.discontinuities + breaks as u64,
-            (target, self.part_target),
+            (target, self.part_target, self.hold_back(target)),
             open,
             Arc::clone(&self.formats),
         ));
+    }
+
+    /// How far from the newest part players are to stay, with this target duration.
+    fn hold_back(&self, target: Duration) -> Duration {
+        let parts = self.part_target * HOLD_BACK_PARTS;
+        match self.comes {
+            Comes::Steadily => parts,
+            // There is nothing new for as long as a segment lasts, or somewhat longer.
+            Comes::BySegment => parts + target * 3 / 2,
+        }
     }
 
     /// A segment that has left the playlist, which lasts `listed`, is kept for

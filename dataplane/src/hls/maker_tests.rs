@@ -24,11 +24,15 @@ struct Scene {
 
 impl Scene {
     fn new(limit: u64) -> Self {
+        Self::coming(Comes::Steadily, limit)
+    }
+
+    fn coming(comes: Comes, limit: u64) -> Self {
         let (shelf, window) = (Arc::<Shelf>::default(), Arc::<Window>::default());
         Self {
             packets: Packets::new(),
             writer: ChainWriter::new(Arc::clone(&window), START).unwrap(),
-            maker: Maker::new(Arc::clone(&shelf), &HlsConfig::default(), limit),
+            maker: Maker::new(Arc::clone(&shelf), &HlsConfig::default(), limit, comes),
             shelf,
             written: Vec::new(),
             window,
@@ -259,4 +263,15 @@ fn an_update_leaves_out_what_is_old_and_adds_up_to_the_whole() {
     let mut scene = Scene::new(u64::MAX);
     scene.play(60, true);
     assert_eq!(scene.list().delta(|| ()).text, scene.list().playlist(|| ()).text);
+}
+
+#[test]
+fn what_comes_a_segment_at_a_time_is_played_from_further_behind() {
+    // Three parts of a second, and one and a half of a target duration of six.
+    for (comes, behind) in [(Comes::Steadily, "3.000"), (Comes::BySegment, "12.000")] {
+        let mut scene = Scene::coming(comes, u64::MAX);
+        scene.play(12, true);
+        let text = scene.text();
+        assert!(text.contains(&format!(",PART-HOLD-BACK={behind}\n")), "{comes:?}: {text}");
+    }
 }

@@ -15,7 +15,7 @@ mod token;
 
 pub(crate) use cutter::{Mark, Place};
 pub(crate) use list::{Shelf, Slice};
-pub(crate) use maker::{Maker, Now};
+pub(crate) use maker::{Comes, Maker, Now};
 pub(crate) use request::{Ask, Want, is_hls, want};
 pub(crate) use serve::Hall;
 pub(crate) use token::Seal;

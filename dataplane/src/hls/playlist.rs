@@ -102,7 +102,7 @@ fn head(text: &mut String, list: &List, is_delta: bool) {
             text,
             format_args!(
                 "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={skip:.1},PART-HOLD-BACK={:.3}",
-                part * 3.0
+                list.hold_back.as_secs_f64()
             ),
         );
         line(text, format_args!("#EXT-X-PART-INF:PART-TARGET={part:.3}"));

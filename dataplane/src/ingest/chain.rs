@@ -47,8 +47,8 @@ pub(super) struct Chain {
     maker: Maker,
     /// There is something new for HLS players since that was last asked.
     has_news: bool,
-    /// Nothing is shown to HLS players yet: a player that began while what the
-    /// engine has sent ahead is being read would see the live edge leap.
+    /// Nothing is shown to players yet: one that began while what the engine has
+    /// sent ahead is being read would see the live edge leap.
     leap: Option<Leap>,
     playout: Playout,
     watch: Watch,
@@ -100,6 +100,7 @@ impl Chain {
         candidate: Candidate,
         now: Monotonic,
     ) -> io::Result<Self> {
+        window.set_filling(true);
         let mut chain = Self {
             writer: ChainWriter::new(window, now)?,
             maker,
@@ -349,6 +350,9 @@ impl Chain {
         let is_leaping = head.saturating_sub(had) > now.since(looked) * LEAP;
         let goes_on = is_leaping && now.since(began) < LONGEST_LEAP;
         self.leap = goes_on.then_some(Leap { began, looked: now, head });
+        if !goes_on {
+            self.writer.window().set_filling(false);
+        }
     }
 
     /// For how long nothing was appended.
@@ -384,7 +388,7 @@ mod tests {
     const SECOND: u64 = 27_000_000;
 
     fn cut() -> crate::hls::Maker {
-        crate::hls::Maker::new(Arc::default(), &crate::config::HlsConfig::default(), u64::MAX)
+        crate::hls::Maker::new(Arc::default(), &HlsConfig::default(), u64::MAX, crate::hls::Comes::Steadily)
     }
 
     /// What a viewer reads of a stream that begins with `first` and goes on in
@@ -399,6 +403,7 @@ mod tests {
             chain.append(piece, now).unwrap();
         }
         chain.flush(now).unwrap();
+        window.set_filling(false);
         let (mut cursor, _) = window.join(Duration::from_secs(1_000)).unwrap();
         (read(&mut cursor), chain.mended())
     }
@@ -489,6 +494,7 @@ mod tests {
                 for piece in packets(from, 6 * lap).chunks(piece * PACKET_LEN) {
                     chain.append(piece, now).unwrap();
                 }
+                window.set_filling(false);
                 let (mut cursor, _) = window.join(Duration::from_secs(1_000)).unwrap();
                 let seen = read(&mut cursor);
                 let place = format!("{name}, {piece} at a time");
@@ -593,6 +599,7 @@ mod tests {
             assert_eq!(published, pieces.collect::<Vec<_>>(), "{pumps}");
             chain.append(follows, start).unwrap();
             assert!(!chain.has_backlog(), "{pumps}");
+            window.set_filling(false);
             assert!(
                 read(&mut window.join(Duration::from_secs(1_000)).unwrap().0)
                     .ends_with(&all[2 * PACKET_LEN..]),
@@ -613,15 +620,22 @@ mod tests {
             ("without an end", &[2; 21], &[[0; 20].as_slice(), &[24]].concat()),
         ] {
             let shelf = Arc::<crate::hls::Shelf>::default();
-            let cut = crate::hls::Maker::new(Arc::clone(&shelf), &HlsConfig::default(), u64::MAX);
+            let cut = crate::hls::Maker::new(
+                Arc::clone(&shelf),
+                &HlsConfig::default(),
+                u64::MAX,
+                crate::hls::Comes::Steadily,
+            );
             let mut maker = Maker::new();
             let mut candidate = Candidate::new();
             candidate.push(&maker.psi(0));
-            let mut chain = Chain::begin(Arc::default(), cut, candidate, start).unwrap();
+            let window = Arc::<Window>::default();
+            let mut chain = Chain::begin(Arc::clone(&window), cut, candidate, start).unwrap();
             let listed = comes.iter().enumerate().map(|(tick, seconds)| {
                 let now = start + Duration::from_millis(50) * u32::try_from(tick).unwrap();
                 chain.append(&maker.run(seconds * 25, 50), now).unwrap();
                 chain.look(&config, now);
+                assert_eq!(window.is_open(), shelf.list().is_some(), "{name}: TS and HLS alike");
                 let Some(list) = shelf.list() else { return 0 };
                 let newest = list.listed().last().unwrap();
                 let live = newest.wall + newest.duration;

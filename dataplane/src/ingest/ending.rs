@@ -53,6 +53,8 @@ impl Session {
         if self.told.replace(true) {
             return;
         }
+        // What there is of it is for those who wait.
+        self.stream.window().set_filling(false);
         context.count(|c| c.streams_ended[ended.cause.index()] += 1);
         if self.gauges.first_byte.get().is_none() {
             context.memory.borrow_mut().gave_up(&self.content.key, ended.cause, now);

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::Output,
     context::Context,
-    hls::Maker,
+    hls::{Comes, Maker},
     rt::spawn,
     segment::{Candidate, Fit},
 };
@@ -248,7 +248,9 @@ impl Session {
             Some(chain) => chain.splice(candidate, now),
             none => {
                 let limit = context.config.stream.window_bytes;
-                let maker = Maker::new(Arc::clone(self.stream.shelf()), &context.config.hls, limit);
+                let shelf = Arc::clone(self.stream.shelf());
+                let comes = if source.output == Output::Hls { Comes::BySegment } else { Comes::Steadily };
+                let maker = Maker::new(shelf, &context.config.hls, limit, comes);
                 Chain::begin(self.stream.shared_window(), maker, candidate, now).map(|chain| {
                     *none = Some(chain);
                     "from its first packet"

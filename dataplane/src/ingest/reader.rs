@@ -15,9 +15,11 @@ use crate::context::Context;
 
 /// Read at most this much at a time, and between two looks at anything else.
 pub(crate) const READ_LIMIT: usize = 64 << 10;
-/// The same of what an engine has sent ahead, which nobody waits for: what is
-/// done with it takes some 25 µs.
+/// The same of what an engine has sent ahead: what is done with it takes some
+/// 25 µs.
 pub(super) const AHEAD_LIMIT: usize = 16 << 10;
+/// So many of these are read in turns, and then there is a pause.
+pub(super) const AHEAD_TURNS: usize = 4;
 
 /// What one look at the connection came to.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use super::{
     event::SourceId,
     hls,
     lease::Lease,
-    reader::{AHEAD_LIMIT, Packets, READ_LIMIT, Reader, Turn, broke},
+    reader::{AHEAD_LIMIT, AHEAD_TURNS, Packets, READ_LIMIT, Reader, Turn, broke},
     session::Session,
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
 /// A read shorter than what there may be is followed by a pause: viewers are
 /// visited every 160 ms, so reading more often than that gains them nothing.
 const READ_PAUSE: Duration = Duration::from_millis(40);
-/// And before the first join point, when somebody waits for it.
+/// And before viewers may take it, when somebody waits for that.
 const START_PAUSE: Duration = Duration::from_millis(5);
 /// After a long read: time for the shard's other work.
 const BREATH: Duration = Duration::from_millis(1);
@@ -439,25 +439,32 @@ impl Source {
             Err(error) => return Some(broke(&error)),
         };
         let mut reader = Reader::new(socket, framing);
-        let mut most = READ_LIMIT;
+        let (mut most, mut full) = (READ_LIMIT, 0);
         let mut turn = reader.take_first(context, first, |packets| session.packets(context, self, packets));
         loop {
             let noted = self.note_skipped(context, reader.packets());
             if self.stopped.get() {
                 return None;
             }
-            let pause;
-            (pause, most) = match turn {
+            full = if matches!(turn, Turn::Read(n) if n >= most) { full + 1 } else { 0 };
+            most = if full > 0 { AHEAD_LIMIT } else { READ_LIMIT };
+            let pause = match turn {
                 Turn::Ended(failure) => return Some(failure),
-                Turn::Read(n) if n >= most => (session.leisure().unwrap_or(BREATH), AHEAD_LIMIT),
-                Turn::Read(_) if session.has_played() => (READ_PAUSE, READ_LIMIT),
-                Turn::Read(_) => (START_PAUSE, READ_LIMIT),
+                Turn::Read(_) if full > 0 => match session.leisure() {
+                    Some(pause) => pause,
+                    None if full % AHEAD_TURNS == 0 => BREATH,
+                    None => Duration::ZERO,
+                },
+                Turn::Read(_) if session.stream.window().is_open() => READ_PAUSE,
+                Turn::Read(_) => START_PAUSE,
             };
             if let Err(failure) = noted {
                 return Some(failure);
             }
             self.tell_started(lease);
-            unless_called(&self.quit, sleep(pause)).await?;
+            if !pause.is_zero() {
+                unless_called(&self.quit, sleep(pause)).await?;
+            }
             while !session.has_room(context, self) {
                 unless_called(&self.quit, sleep(FULL_WINDOW_PAUSE)).await?;
             }
@@ -480,12 +487,16 @@ impl Source {
     /// # Errors
     /// When there are no descriptors or memory for it.
     pub(super) async fn catch_up(&self, session: &Session, context: &Context) -> Result<(), Failure> {
+        let mut pumped = 0;
         while session.has_backlog(self) {
             context.turns.take().await;
             let began = Monotonic::now();
             session.pump(context)?;
             context.turns.done(began, Monotonic::now());
-            sleep(BREATH).await;
+            pumped += 1;
+            if pumped % AHEAD_TURNS == 0 {
+                sleep(BREATH).await;
+            }
         }
         Ok(())
     }

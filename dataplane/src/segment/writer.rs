@@ -55,12 +55,25 @@ pub(crate) struct Window {
     rate_bps: AtomicU64,
     /// Whether a join point was ever found.
     joinable: AtomicBool,
+    /// What the engine has sent ahead is still being read.
+    filling: AtomicBool,
 }
 
 impl Window {
     /// Whether there is a place to join.
     pub(crate) fn has_join(&self) -> bool {
         self.joinable.load(Ordering::Acquire)
+    }
+
+    /// Whether viewers may take it: not while what the engine has sent ahead is
+    /// being read, of which they would get the oldest.
+    pub(crate) fn is_open(&self) -> bool {
+        self.has_join() && !self.filling.load(Ordering::Acquire)
+    }
+
+    /// What the engine has sent ahead is being read, or is read by now.
+    pub(crate) fn set_filling(&self, is_filling: bool) {
+        self.filling.store(is_filling, Ordering::Release);
     }
 
     /// Whether a viewer in `segment` has fallen out.
@@ -89,6 +102,9 @@ impl Window {
     /// stands in for it: else a viewer would drain the burst's last seconds and
     /// then wait for as long as the engine is quiet.
     pub(crate) fn join(&self, prebuffer: Duration) -> Option<(Cursor, JoinPoint)> {
+        if !self.is_open() {
+            return None;
+        }
         let segments = self.segments.load();
         let playout = Duration::from_micros(self.playout_micros.load(Ordering::Relaxed));
         let head = self.head();
