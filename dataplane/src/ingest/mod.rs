@@ -4,6 +4,7 @@
 //! engine that is asked or read, one of which writes the `chain`.
 
 mod adrift;
+mod ahead;
 mod back_off;
 mod chain;
 mod ending;
