@@ -72,3 +72,41 @@ impl Turns {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Poll};
+
+    use super::*;
+    use crate::rt::{run, sleep, spawn};
+
+    #[test]
+    fn all_have_their_turn_in_order_and_one_that_leaves_holds_nobody_up() {
+        let seen = run(|driver| async move {
+            let turns = Rc::<Turns>::default();
+            spawn(Rc::clone(&turns).keep(Breath::new(driver).unwrap()));
+            turns.take().await;
+            let began = Monotonic::now();
+            turns.done(began, began + LIMIT * 1_000);
+
+            let mut leaves = Box::pin(turns.take());
+            let first = poll_fn(|cx| Poll::Ready(leaves.as_mut().poll(cx))).await;
+            assert!(first.is_pending(), "the limit is reached");
+            drop(leaves);
+            let seen = Rc::<RefCell<Vec<usize>>>::default();
+            for number in 0..3 * MOST {
+                let (turns, seen) = (Rc::clone(&turns), Rc::clone(&seen));
+                spawn(async move {
+                    turns.take().await;
+                    seen.borrow_mut().push(number);
+                    let began = Monotonic::now();
+                    turns.done(began, began + LIMIT);
+                });
+            }
+            assert!(seen.borrow().is_empty(), "nobody before the shard has looked");
+            sleep(Duration::from_millis(500)).await;
+            seen.take()
+        });
+        assert_eq!(seen.unwrap(), (0..3 * MOST).collect::<Vec<_>>());
+    }
+}
