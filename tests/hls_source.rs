@@ -375,7 +375,7 @@ fn a_session_that_somebody_else_ends_is_begun_anew() {
 
 #[test]
 fn an_engine_that_dies_is_left_for_another_at_once() {
-    let engines = [(); 2].map(|()| EngineProcess::start(&["--fast"]));
+    let engines = [(); 2].map(|()| EngineProcess::start(&["--fast", "--hls-segment", "5s"]));
     let addresses = engines.each_ref().map(EngineProcess::address);
     let server = serve(&addresses, SETTINGS).allow("engine turned");
     assert!(wait_until(START, || status(&server, "/engines/ready") == 2));
@@ -386,11 +386,14 @@ fn an_engine_that_dies_is_left_for_another_at_once() {
         let notes = told["timeline"].as_array().unwrap().clone();
         notes.iter().rev().find(|n| n["what"] == "plays").and_then(|n| n["engine"].as_u64()).unwrap()
     };
+    let fetches = || metric(&server, "millrace_hls_source_fetches_total");
+    let before = fetches();
+    assert!(wait_until(START, || fetches() > before));
+    // The list has just changed, so nothing is asked for in the next seconds.
     let first = plays_on(&server);
     let mut engines = engines;
     engines[usize::try_from(first).unwrap()].kill();
-    // Silence would tell only after seven and a half.
-    assert!(wait_until(Duration::from_secs(6), || plays_on(&server) != first), "another engine plays");
+    assert!(wait_until(Duration::from_secs(2), || plays_on(&server) != first), "another engine plays");
     let last = |audience: &Audience| audience.seen()[0].report.last;
     let before = last(&audience);
     assert!(wait_until(START, || last(&audience) > before), "goes on");

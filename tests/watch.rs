@@ -109,7 +109,9 @@ const WAYS: [(&str, &str); 3] = [("hls", "ts"), ("ts", "ts"), ("hls", "hls")];
 fn the_loss_of_an_engine_is_not_seen() {
     let Some(browser) = Chromium::start() else { return };
     let mut scenes = WAYS.map(|(via, source)| {
-        let engines: Vec<_> = (0..2).map(|_| EngineProcess::start(&["--fast"])).collect();
+        // Segments as long as those of real engines.
+        let start = |_| EngineProcess::start(&["--fast", "--hls-segment", "5s"]);
+        let engines: Vec<_> = (0..2).map(start).collect();
         let addresses: Vec<_> = engines.iter().map(EngineProcess::address).collect();
         let settings = format!("[engines]\nprobe_interval = \"500ms\"\n[streams]\nsource = \"{source}\"\n");
         let server = serve(&addresses, &settings).allow("engine turned");

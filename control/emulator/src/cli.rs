@@ -44,6 +44,9 @@ struct Arguments {
     /// Start within milliseconds, as tests want it.
     #[arg(long)]
     fast: bool,
+    /// Mean duration of an HLS segment, 5s, or 2s with --fast.
+    #[arg(long, value_parser = time)]
+    hls_segment: Option<Duration>,
     /// All randomness follows from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -156,13 +159,14 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     // Before anybody can know that we run: process 1 does not hear what it does not listen for.
     let mut signals = Signals::new()?;
     let process = Process::new(arguments.cache_dir);
+    let timing = if arguments.fast { Timing::fast() } else { Timing::real() };
     let emulator = Emulator::start(EmulatorConfig {
         engines: arguments.engines,
         address: arguments.address,
         first_port: arguments.first_port,
         control: arguments.control,
         profile: arguments.profile,
-        timing: if arguments.fast { Timing::fast() } else { Timing::real() },
+        timing: Timing { hls_segment: arguments.hls_segment.unwrap_or(timing.hls_segment), ..timing },
         seed: arguments.seed,
         content: arguments.content,
         scenario: arguments.scenario,

@@ -105,8 +105,6 @@ pub(crate) struct List {
     pub(crate) target_duration: Duration,
     /// Length of parts at most; zero without parts.
     pub(crate) part_target: Duration,
-    /// How far from the newest part players are to stay.
-    pub(crate) hold_back: Duration,
     pub(crate) open: Open,
     /// What the stream is made of, as far as it is understood.
     pub(crate) formats: Arc<Formats>,
@@ -119,7 +117,7 @@ impl List {
         segments: Vec<Arc<MediaSegment>>,
         first: usize,
         discontinuities: u64,
-        (target_duration, part_target, hold_back): (Duration, Duration, Duration),
+        (target_duration, part_target): (Duration, Duration),
         open: Open,
         formats: Arc<Formats>,
     ) -> Self {
@@ -129,7 +127,6 @@ impl List {
             discontinuities,
             target_duration,
             part_target,
-            hold_back,
             open,
             formats,
             playlist: OnceLock::new(),

@@ -30,9 +30,6 @@ const FORMAT_LOOKS: u32 = 3;
 const FORMAT_BYTES: usize = 1 << 20;
 /// Segments kept however large they are: with fewer a player cannot begin.
 const LEAST_KEPT: usize = 3;
-/// Players stay so many parts behind the newest one (rfc8216bis §4.4.3.8: at
-/// least two, better three).
-const HOLD_BACK_PARTS: u32 = 3;
 /// Packets before a random access unit that may be its PAT and PMT.
 const LEAD_IN: usize = 16;
 
@@ -100,12 +97,15 @@ struct Writing {
 
 impl Maker {
     pub(crate) fn new(shelf: Arc<Shelf>, config: &HlsConfig, limit: u64, comes: Comes) -> Self {
-        let lengths = Lengths { segment: config.segment, longest: config.longest, part: config.part };
+        // Parts that come several at a time tell players nothing sooner, and those who
+        // wait for the next one give up before it comes.
+        let part = if comes == Comes::Steadily { config.part } else { Duration::ZERO };
+        let lengths = Lengths { segment: config.segment, longest: config.longest, part };
         Self {
             shelf,
             cutter: Cutter::new(lengths),
             ahead: VecDeque::new(),
-            part_target: config.part,
+            part_target: part,
             segments: VecDeque::new(),
             discontinuities: 0,
             writing: None,
@@ -118,6 +118,10 @@ impl Maker {
             limit,
             comes,
         }
+    }
+
+    pub(crate) fn comes(&self) -> Comes {
+        self.comes
     }
 
     /// Takes what the writer has found since last time, and shows players what
@@ -247,20 +251,10 @@ impl Maker {
             self.segments.iter().cloned().collect(),
             first,
             self.discontinuities + breaks as u64,
-            (target, self.part_target, self.hold_back(target)),
+            (target, self.part_target),
             open,
             Arc::clone(&self.formats),
         ));
-    }
-
-    /// How far from the newest part players are to stay, with this target duration.
-    fn hold_back(&self, target: Duration) -> Duration {
-        let parts = self.part_target * HOLD_BACK_PARTS;
-        match self.comes {
-            Comes::Steadily => parts,
-            // There is nothing new for as long as a segment lasts, or somewhat longer.
-            Comes::BySegment => parts + target * 3 / 2,
-        }
     }
 
     /// A segment that has left the playlist, which lasts `listed`, is kept for

@@ -266,12 +266,13 @@ fn an_update_leaves_out_what_is_old_and_adds_up_to_the_whole() {
 }
 
 #[test]
-fn what_comes_a_segment_at_a_time_is_played_from_further_behind() {
-    // Three parts of a second, and one and a half of a target duration of six.
-    for (comes, behind) in [(Comes::Steadily, "3.000"), (Comes::BySegment, "12.000")] {
+fn what_comes_a_segment_at_a_time_has_no_parts() {
+    for (comes, has_parts) in [(Comes::Steadily, true), (Comes::BySegment, false)] {
         let mut scene = Scene::coming(comes, u64::MAX);
         scene.play(12, true);
         let text = scene.text();
-        assert!(text.contains(&format!(",PART-HOLD-BACK={behind}\n")), "{comes:?}: {text}");
+        for tag in ["#EXT-X-PART:", "#EXT-X-PART-INF:", "#EXT-X-PRELOAD-HINT:", ",PART-HOLD-BACK="] {
+            assert_eq!(text.contains(tag), has_parts, "{comes:?}: {tag}: {text}");
+        }
     }
 }

@@ -54,6 +54,10 @@ const PARTS_WITHIN: u32 = 3;
 /// (rfc8216bis §4.4.3.8: at least six).
 const SKIP_UNTIL: u32 = 6;
 
+/// Players stay so many parts behind the newest one (rfc8216bis §4.4.3.8: at
+/// least two, better three).
+const HOLD_BACK_PARTS: u32 = 3;
+
 /// How many segments a delta update leaves out.
 pub(super) fn skipped(list: &List) -> usize {
     let until = list.target_duration * SKIP_UNTIL;
@@ -95,17 +99,14 @@ fn head(text: &mut String, list: &List, is_delta: bool) {
     line(text, format_args!("#EXTM3U"));
     line(text, format_args!("#EXT-X-VERSION:{}", if is_delta { 9 } else { 6 }));
     line(text, format_args!("#EXT-X-TARGETDURATION:{}", list.target_duration.as_secs()));
-    if !list.part_target.is_zero() {
-        let part = list.part_target.as_secs_f64();
-        let skip = (list.target_duration * SKIP_UNTIL).as_secs_f64();
-        line(
-            text,
-            format_args!(
-                "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={skip:.1},PART-HOLD-BACK={:.3}",
-                list.hold_back.as_secs_f64()
-            ),
-        );
-        line(text, format_args!("#EXT-X-PART-INF:PART-TARGET={part:.3}"));
+    let skip = (list.target_duration * SKIP_UNTIL).as_secs_f64();
+    let control = format!("#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={skip:.1}");
+    if list.part_target.is_zero() {
+        line(text, format_args!("{control}"));
+    } else {
+        let (part, behind) = (list.part_target, list.part_target * HOLD_BACK_PARTS);
+        line(text, format_args!("{control},PART-HOLD-BACK={:.3}", behind.as_secs_f64()));
+        line(text, format_args!("#EXT-X-PART-INF:PART-TARGET={:.3}", part.as_secs_f64()));
     }
     let first = list.listed().first();
     line(text, format_args!("#EXT-X-MEDIA-SEQUENCE:{}", first.map_or(list.open_sequence(), |s| s.sequence)));

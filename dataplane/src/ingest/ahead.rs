@@ -7,6 +7,7 @@ use millrace_boundary::Monotonic;
 use millrace_media::ts::{PACKET_LEN, Psi};
 
 use super::reader::AHEAD_LIMIT;
+use crate::hls::Comes;
 
 /// What an engine sends ahead when a stream begins comes at more than so many
 /// times the pace of real time.
@@ -23,17 +24,22 @@ pub(super) struct Leap {
     began: Monotonic,
     looked: Monotonic,
     head: Duration,
+    comes: Comes,
 }
 
 impl Leap {
     /// Begins at stream time zero.
-    pub(super) fn begin(now: Monotonic) -> Self {
-        Self { began: now, looked: now, head: Duration::ZERO }
+    pub(super) fn begin(now: Monotonic, comes: Comes) -> Self {
+        Self { began: now, looked: now, head: Duration::ZERO, comes }
     }
 
     /// Whether it goes on now that the chain has come to `head`.
     pub(super) fn goes_on(&mut self, head: Duration, now: Monotonic) -> bool {
-        let is_leaping = head.saturating_sub(self.head) > now.since(self.looked) * PACE;
+        let is_leaping = match self.comes {
+            Comes::Steadily => head.saturating_sub(self.head) > now.since(self.looked) * PACE,
+            // Between two segments nothing comes: whoever fetches them tells.
+            Comes::BySegment => true,
+        };
         (self.looked, self.head) = (now, head);
         is_leaping && now.since(self.began) < LONGEST
     }

@@ -78,11 +78,12 @@ impl Chain {
         now: Monotonic,
     ) -> io::Result<Self> {
         window.set_filling(true);
+        let leap = Leap::begin(now, maker.comes());
         let mut chain = Self {
             writer: ChainWriter::new(window, now)?,
             maker,
             has_news: false,
-            leap: Some(Leap::begin(now)),
+            leap: Some(leap),
             playout: Playout::new(now),
             watch: Watch::new(),
             appended: now,
@@ -325,7 +326,13 @@ impl Chain {
         if let Some(leap) = &mut self.leap
             && !leap.goes_on(head, now)
         {
-            self.leap = None;
+            self.land();
+        }
+    }
+
+    /// What the engine has sent ahead is read.
+    pub(super) fn land(&mut self) {
+        if self.leap.take().is_some() {
             self.writer.window().set_filling(false);
         }
     }

@@ -236,18 +236,15 @@ fn hls_players_see_a_stream_once_what_was_sent_ahead_is_read() {
     let config = StreamConfig::default();
     // Seconds of stream that come within each twentieth of a second, and what
     // players have listed after it.
-    for (name, comes, seen) in [
-        ("six seconds at once", &[6, 0][..], &[0, 4][..]),
-        ("twelve, in pieces", &[2, 4, 6, 0, 0], &[0, 0, 0, 8, 8]),
-        ("without an end", &[2; 21], &[[0; 20].as_slice(), &[24]].concat()),
+    let (steadily, by_segment) = (crate::hls::Comes::Steadily, crate::hls::Comes::BySegment);
+    for (name, how, comes, seen) in [
+        ("six seconds at once", steadily, &[6, 0][..], &[0, 4][..]),
+        ("twelve, in pieces", steadily, &[2, 4, 6, 0, 0], &[0, 0, 0, 8, 8]),
+        ("without an end", steadily, &[2; 21], &[[0; 20].as_slice(), &[24]].concat()),
+        ("two segments, and one that is late", by_segment, &[6, 0, 6, 0, 0], &[0, 0, 8, 8, 8]),
     ] {
         let shelf = Arc::<crate::hls::Shelf>::default();
-        let cut = crate::hls::Maker::new(
-            Arc::clone(&shelf),
-            &HlsConfig::default(),
-            u64::MAX,
-            crate::hls::Comes::Steadily,
-        );
+        let cut = crate::hls::Maker::new(Arc::clone(&shelf), &HlsConfig::default(), u64::MAX, how);
         let mut maker = Maker::new();
         let mut candidate = Candidate::new();
         candidate.push(&maker.psi(0));
@@ -256,6 +253,9 @@ fn hls_players_see_a_stream_once_what_was_sent_ahead_is_read() {
         let listed = comes.iter().enumerate().map(|(tick, seconds)| {
             let now = start + Duration::from_millis(50) * u32::try_from(tick).unwrap();
             chain.append(&maker.run(seconds * 25, 50), now).unwrap();
+            if how == by_segment && tick == 2 {
+                chain.land();
+            }
             chain.look(&config, now);
             assert_eq!(window.is_open(), shelf.list().is_some(), "{name}: TS and HLS alike");
             let Some(list) = shelf.list() else { return 0 };

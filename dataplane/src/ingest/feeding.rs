@@ -129,6 +129,15 @@ impl Session {
         }
     }
 
+    /// `source` has brought all that there is so far.
+    pub(super) fn is_read_up(&self, source: &Source) {
+        if self.active() == Some(source.id)
+            && let Some(chain) = self.chain.borrow_mut().as_mut()
+        {
+            chain.land();
+        }
+    }
+
     /// Looks at what the chain needs: filler, and whether its source does.
     pub(super) fn look_at_chain(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
         let mut chain = self.chain.borrow_mut();

@@ -3,7 +3,7 @@
 //! One that the engine has closed while nobody used it costs nothing: the
 //! request is sent once more over a new one.
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::RefCell, net::SocketAddr, os::fd::AsFd, rc::Rc, time::Duration};
 
 use millrace_boundary::Cause;
 use rustix::{
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    rt::{Link, TcpStream, into_owned, within},
+    rt::{Link, Notify, TcpStream, into_owned, within},
 };
 
 /// Connections that are kept while nobody uses them: one source has two
@@ -39,6 +39,8 @@ pub(in crate::ingest) struct Pool {
     context: Rc<Context>,
     engine: SocketAddr,
     idle: RefCell<Vec<Link>>,
+    /// One more is kept.
+    kept: Notify,
 }
 
 /// A response head, and the body behind it.
@@ -73,7 +75,7 @@ impl Lost {
 
 impl Pool {
     pub(in crate::ingest) fn new(context: &Rc<Context>, engine: SocketAddr) -> Self {
-        Self { context: Rc::clone(context), engine, idle: RefCell::default() }
+        Self { context: Rc::clone(context), engine, idle: RefCell::default(), kept: Notify::default() }
     }
 
     /// Asks for `target`; the head of the answer has to be there within `limit`.
@@ -87,10 +89,45 @@ impl Pool {
 
     /// Takes the connection of an answer back, if it can be used again.
     pub(in crate::ingest) fn take_back(&self, reply: Reply) {
-        let mut idle = self.idle.borrow_mut();
-        if reply.is_over && reply.keeps_open && idle.len() < IDLE_MOST {
-            idle.push(reply.link);
+        if reply.is_over && reply.keeps_open && self.keep(reply.link) {
+            self.kept.call();
         }
+    }
+
+    fn keep(&self, link: Link) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let has_room = idle.len() < IDLE_MOST;
+        if has_room {
+            idle.push(link);
+        }
+        has_room
+    }
+
+    /// Waits until the engine has closed a connection that nobody used and takes
+    /// no other: it is gone, which is seen here long before the next question.
+    ///
+    /// One that only closes what is idle is tried once for each connection kept.
+    pub(in crate::ingest) async fn engine_goes(&self) -> Failure {
+        loop {
+            self.kept.called().await;
+            if !self.is_closed_while_idle().await {
+                continue;
+            }
+            self.idle.borrow_mut().retain(is_quiet);
+            match self.connect().await {
+                Ok(link) => self.keep(link),
+                Err(failure) => return failure,
+            };
+        }
+    }
+
+    /// Waits for something to come on the connection that is used last of all:
+    /// an answer, or its end.
+    async fn is_closed_while_idle(&self) -> bool {
+        let twin = |link: &Link| link.as_fd().try_clone_to_owned().and_then(Link::new);
+        let watched = self.idle.borrow().first().map(twin);
+        let Some(Ok(watched)) = watched else { return false };
+        watched.readable().await.is_ok() && !is_quiet(&watched) && !matches!(peek(&watched), Ok(1..))
     }
 
     async fn exchange(&self, target: &str) -> Result<Reply, Failure> {
@@ -114,8 +151,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         loop {
             let link = idle.pop()?;
-            let look = recv(&link, &mut [0u8; 1], RecvFlags::DONTWAIT | RecvFlags::PEEK);
-            if matches!(look, Err(Errno::AGAIN)) {
+            if is_quiet(&link) {
                 return Some(link);
             }
         }
@@ -170,6 +206,16 @@ impl Pool {
             }
         }
     }
+}
+
+/// What a read would give, by its length: none at the end.
+fn peek(link: &Link) -> Result<usize, Errno> {
+    recv(link, &mut [0u8; 1], RecvFlags::DONTWAIT | RecvFlags::PEEK).map(|(n, _)| n)
+}
+
+/// Whether nothing has come, not even the end.
+fn is_quiet(link: &Link) -> bool {
+    matches!(peek(link), Err(Errno::AGAIN))
 }
 
 impl Reply {

@@ -99,8 +99,10 @@ pub(super) async fn read(
         pool,
         packets: RefCell::default(),
     });
+    let watched = Rc::clone(&run.pool);
     let mut following = Following {
         run,
+        engine_goes: Box::pin(async move { watched.engine_goes().await }),
         follower: Follower::new(),
         path: first.path.clone(),
         target: first.list.target,
@@ -139,6 +141,8 @@ struct Following {
     list: Option<Asked<Result<Listing, Option<Failure>>>>,
     /// When that was last asked for.
     asked: Monotonic,
+    /// Comes when the engine does not even take connections any more.
+    engine_goes: Asked<Failure>,
 }
 
 enum Happened {
@@ -148,6 +152,8 @@ enum Happened {
     Fetched(Ticket, Result<(), Failure>),
     /// The list is to be asked for.
     Due,
+    /// The engine is gone.
+    Gone(Failure),
 }
 
 impl Following {
@@ -163,6 +169,9 @@ impl Following {
                     segment.fetch = None;
                     return Poll::Ready(Happened::Fetched(segment.ticket, outcome));
                 }
+            }
+            if let Poll::Ready(failure) = self.engine_goes.as_mut().poll(cx) {
+                return Poll::Ready(Happened::Gone(failure));
             }
             match &mut self.list {
                 Some(list) => list.as_mut().poll(cx).map(Happened::Listed),
@@ -201,8 +210,12 @@ impl Following {
                 self.follower.on(Event::Failed(ticket), now.0, &mut effects);
             }
             Happened::Due => self.ask_for_list(),
+            Happened::Gone(failure) => return Err(failure),
         }
         effects.into_iter().for_each(|effect| self.perform(effect));
+        if self.segments.is_empty() {
+            self.run.session.is_read_up(&self.run.source);
+        }
         match self.follower.verdict(now.0) {
             Verdict::Ended => Err(Failure::new(Cause::EngineClosed, "the playlist has ended")),
             Verdict::Starting | Verdict::Live | Verdict::Stale { .. } | Verdict::Looping => Ok(()),
