@@ -17,7 +17,7 @@ use std::{
 };
 
 use millrace_boundary::{Cause, Monotonic};
-use millrace_media::hls::source::{Attempt, Effect, Event, Follower, Ticket, Verdict};
+use millrace_media::hls::source::{Attempt, Break, Effect, Event, Follower, Ticket, Verdict};
 
 use super::{
     engine::{Failure, Pool},
@@ -247,7 +247,7 @@ impl Following {
             Effect::Turn { ticket, breaks } => {
                 if let Some(why) = breaks {
                     tracing::debug!(engine = %self.run.source.engine, ?why, "segments do not follow");
-                    self.run.context.count(|c| c.hls_breaks += 1);
+                    self.run.context.count(|c| c.hls_breaks += u64::from(why != Break::Unsure));
                     self.run.session.breaks(&self.run.source);
                 }
                 if let Some(segment) = self.segments.iter().find(|s| s.ticket == ticket) {

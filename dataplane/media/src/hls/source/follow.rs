@@ -144,6 +144,8 @@ struct Following {
     end: u64,
     /// Lists since then that went on in number alone.
     vain: u32,
+    /// A list since then may have been an old one or of numbers that began anew.
+    is_in_doubt: bool,
 }
 
 impl Default for Follower {
@@ -244,7 +246,8 @@ impl Follower {
 
     /// The first list with segments.
     fn begin(&mut self, list: &MediaList, listing: &Listing<'_>, now: Duration) -> State {
-        let mut following = Following { seen: Seen::default(), new_at: now, end: listing.end, vain: 0 };
+        let mut following =
+            Following { seen: Seen::default(), new_at: now, end: listing.end, vain: 0, is_in_doubt: false };
         // One that has ended is no live one, and is played from its beginning.
         let from = match list.is_ended {
             true => 0,
@@ -268,7 +271,7 @@ impl Follower {
         let is_gone = |mark: &Mark| mark.sequence < listing.begin() && !listing.has(mark);
         self.poll.has_more = false;
         match place {
-            Place::Behind => {}
+            Place::Behind { is_proven } => following.is_in_doubt |= !is_proven,
             Place::Known => {
                 self.stats.left += self.line.leave_out(is_gone, Break::Missed).0;
                 if following.end < listing.end {
@@ -280,7 +283,12 @@ impl Follower {
                 self.stats.left += self.line.leave_out(is_gone, Break::Missed).0;
                 // What comes after a loop is what was made since, wherever it stands.
                 let looped = (0 < following.vain).then_some(Break::Replaced);
-                self.line.owe(breaks.or(looped));
+                // A list that stood still for longer than what is new in it lasts may have
+                // the old names for other segments.
+                let stood_still = listing.duration_of_new(from, &known) + self.poll.pace() < since_new;
+                let is_unsure =
+                    (following.is_in_doubt || stood_still) && following.seen.compare(listing) != Some(true);
+                self.line.owe(breaks.or(looped).or(is_unsure.then_some(Break::Unsure)));
                 self.take(&mut following.seen, listing, from, &known);
                 following.had_new(listing, now);
             }
@@ -347,6 +355,7 @@ impl Following {
         self.new_at = now;
         self.end = listing.end;
         self.vain = 0;
+        self.is_in_doubt = false;
     }
 }
 

@@ -53,6 +53,8 @@ pub enum Break {
     /// Numbers began anew, or jumped: where it belongs is an estimate, and a
     /// segment before it may be missing or come twice.
     Renumbered,
+    /// They may have begun anew: it follows, or it is as with these.
+    Unsure,
 }
 
 /// What became of a segment that is due.

@@ -132,6 +132,12 @@ impl<'a> Listing<'a> {
         self.segments.len() - count
     }
 
+    /// Of what it has from `from` on and is not `known`.
+    pub(super) fn duration_of_new(&self, from: usize, known: &[bool]) -> Duration {
+        let all = self.segments.iter().zip(known).skip(from);
+        all.filter(|(_, is_known)| !**is_known).map(|(s, _)| s.mark.duration).sum()
+    }
+
     pub(super) fn mean_duration(&self) -> Duration {
         let sum: Duration = self.segments.iter().map(|s| s.mark.duration).sum();
         let count = u32::try_from(self.segments.len().max(1)).unwrap_or(u32::MAX);
@@ -151,8 +157,9 @@ fn hash(text: &str) -> u64 {
 pub(super) enum Place {
     /// Nothing in it is new.
     Known,
-    /// It is of an earlier time.
-    Behind,
+    /// It is of an earlier time, or its numbers began anew so near that nothing
+    /// proves which.
+    Behind { is_proven: bool },
     /// What is new begins here; some of it may have been seen all the same.
     From(usize, Option<Break>),
     /// Nothing leads to it from what was seen. Its numbers are higher.
@@ -225,9 +232,20 @@ impl Seen {
     }
 
     /// Whether a list of which all was seen, and which lies behind, is an old
-    /// one or has new bytes under old names. Durations tell, where they are
-    /// not all alike: a segment has its own to the microsecond.
+    /// one or has new bytes under old names.
     fn judge(&self, list: &Listing<'_>, last: u64) -> Place {
+        match self.compare(list) {
+            Some(false) => Place::Anew,
+            Some(true) => Place::Behind { is_proven: true },
+            None if last - list.end <= BACK_MOST => Place::Behind { is_proven: false },
+            None => Place::Anew,
+        }
+    }
+
+    /// Whether a list has the same under the numbers of what was seen, if that
+    /// can be known. Durations tell, where they are not all alike: a segment has
+    /// its own to the microsecond.
+    pub(super) fn compare(&self, list: &Listing<'_>) -> Option<bool> {
         let mut is_judged = vec![false; list.segments.len()];
         let mut durations = Vec::new();
         for mark in self.marks.iter().rev() {
@@ -238,12 +256,11 @@ impl Seen {
             }
             let listed = &list.segments[at].mark;
             if listed.path != mark.path || listed.duration != mark.duration {
-                return Place::Anew;
+                return Some(false);
             }
             durations.push(listed.duration);
         }
-        let is_proven = 3 <= durations.len() && durations.iter().any(|d| *d != durations[0]);
-        if is_proven || last - list.end <= BACK_MOST { Place::Behind } else { Place::Anew }
+        (3 <= durations.len() && durations.iter().any(|d| *d != durations[0])).then_some(true)
     }
 }
 
