@@ -2,24 +2,25 @@
 //! other.
 
 use std::{
-    io::{self, Read, Write},
-    net::{SocketAddr, SocketAddrV4, TcpStream},
+    io::{self, Write},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Result;
 use millrace_emulator::ContentId;
 
+use super::stamp;
 use crate::support::{process, quantiles::Quantiles};
 
 /// A join that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Most bytes taken by one read, of which the last one has the first byte.
-const READ: usize = 64 << 10;
+/// Most bytes taken of an answer: its head and what comes in the same packet.
+const READ: usize = 4 << 10;
 
 /// What was seen since it was last asked for.
 #[derive(Debug, Default)]
@@ -66,7 +67,11 @@ impl Joins {
         let shared = Arc::<Shared>::default();
         let theirs = Arc::clone(&shared);
         let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+        // Where no socket wants to know any more the kernel stops noting, at a price.
+        let keep = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        stamp::ask(&keep)?;
         std::thread::Builder::new().name("joins".to_owned()).spawn(move || {
+            let _keep = keep;
             // Its clock is the outside observer's, who does not share a core.
             process::go_first();
             let mut next = Instant::now();
@@ -76,12 +81,12 @@ impl Joins {
                 if theirs.is_over.load(Ordering::Acquire) {
                     return;
                 }
-                let began = Instant::now();
+                let began = SystemTime::now();
                 let joined = join(address, &ids[number as usize % ids.len()]);
-                let took = began.elapsed();
                 let mut figures = theirs.lock();
                 match joined {
-                    Ok(bytes) => {
+                    Ok((bytes, arrived)) => {
+                        let took = arrived.duration_since(began).unwrap_or_default();
                         figures.bytes += bytes as u64;
                         figures.took_us.push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
                     }
@@ -112,21 +117,25 @@ fn pause(number: u64, mean: Duration) -> Duration {
     mean.mul_f64(0.5 + share as f64 / f64::from(u32::MAX))
 }
 
-/// Bytes of the stream with which the first one came.
-fn join(address: SocketAddrV4, id: &str) -> io::Result<usize> {
+/// Bytes of the stream with which the first one came, and when the kernel had
+/// them: the wait of this thread for its core, which the engines send from, is
+/// not the server's.
+fn join(address: SocketAddrV4, id: &str) -> io::Result<(usize, SystemTime)> {
     let mut socket = TcpStream::connect_timeout(&SocketAddr::V4(address), LIMIT)?;
     socket.set_read_timeout(Some(LIMIT))?;
+    stamp::ask(&socket)?;
     let request = format!("GET /ace/getstream?id={id} HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench\r\n\r\n");
     socket.write_all(request.as_bytes())?;
     let (mut answer, mut length) = (vec![0; READ], 0);
     loop {
-        let read = socket.read(&mut answer[length..])?;
+        let (read, arrived) = stamp::read(&socket, &mut answer[length..])?;
         length += read;
         let head = answer[..length].windows(4).position(|w| w == b"\r\n\r\n").map(|at| at + 4);
         match head {
             Some(head) if length > head => {
                 let is_stream = answer.starts_with(b"HTTP/1.1 200 ");
-                return is_stream.then_some(length - head).ok_or_else(|| io::ErrorKind::InvalidData.into());
+                let joined = is_stream.then_some((length - head, arrived));
+                return joined.ok_or_else(|| io::ErrorKind::InvalidData.into());
             }
             _ if read == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             _ => {}

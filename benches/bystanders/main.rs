@@ -6,7 +6,7 @@
 //! catalogue that befalls a content, in turn. So the load is alike and the faults
 //! differ. Lateness is the time from a packet's broadcast to its arrival, which
 //! has the server's visiting period in it; a join is the time from connect to the
-//! first byte of the stream, by a further viewer of a healthy one. Each faulty
+//! arrival of the stream's first byte, by a further viewer of a healthy one. Each faulty
 //! phase is held against the mean of the quiet ones before and after it.
 //!
 //! ```text
@@ -51,6 +51,7 @@ mod faults;
 mod joins;
 mod others;
 mod outcome;
+mod stamp;
 
 /// Streams that one engine plays at once.
 const CAPACITY: usize = 4;

@@ -21,6 +21,8 @@ use monoio::{
     net::UnixStream,
 };
 
+use rustix::{buffer::spare_capacity, io::Errno, net::RecvFlags};
+
 pub(crate) use monoio::{
     io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt},
     net::{TcpListener, TcpStream},
@@ -61,6 +63,19 @@ pub(crate) fn into_owned(stream: TcpStream) -> io::Result<OwnedFd> {
     let fd = unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) };
     rustix::io::ioctl_fionbio(&fd, true)?;
     Ok(fd)
+}
+
+/// Appends what has come on `socket` already, as far as `buffer` has room; none
+/// of it where nothing has, not even the end.
+#[expect(unsafe_code, reason = "the runtime lends its descriptors raw")]
+pub(crate) fn read_now(socket: &TcpStream, buffer: &mut Vec<u8>) -> Option<io::Result<usize>> {
+    // SAFETY: it is open for as long as `socket` is borrowed.
+    let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    match rustix::net::recv(fd, spare_capacity(buffer), RecvFlags::DONTWAIT) {
+        Ok((read, _)) => Some(Ok(read)),
+        Err(Errno::AGAIN | Errno::INTR) => None,
+        Err(error) => Some(Err(error.into())),
+    }
 }
 
 /// What `future` gives within `limit`; it is dropped otherwise.

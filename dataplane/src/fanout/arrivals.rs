@@ -9,7 +9,7 @@ use std::{
 use millrace_boundary::{Cause, Monotonic, ViewerEnd};
 
 use super::{
-    viewer::Viewer,
+    viewer::{CATCH_UP_BYTES, Viewer},
     wheel::{Entry, Fanout, token},
 };
 use crate::{
@@ -113,7 +113,7 @@ impl Fanout {
         entry.queued = !entry.warm;
         self.context.count(|c| c.viewers_started += 1);
         if self.viewers[key].warm {
-            self.visit(key, now);
+            self.visit(key, CATCH_UP_BYTES, now);
         } else {
             self.due.push_back(key);
         }

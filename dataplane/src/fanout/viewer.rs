@@ -23,6 +23,9 @@ use crate::{
 
 /// Sent at most in one visit; 256 KiB is where a send's fixed cost has gone.
 pub(super) const VISIT_BYTES: usize = 256 << 10;
+/// The same of one that catches up, which is not its turn: whoever comes
+/// meanwhile does not wait for more than some 25 µs of it.
+pub(super) const CATCH_UP_BYTES: usize = 64 << 10;
 /// Between two packets of filler: below the shortest limit of any player.
 const FILLER_PAUSE: Duration = Duration::from_secs(1);
 /// Filler that may wait for room in the socket.
@@ -93,12 +96,12 @@ struct Left {
 }
 
 impl Left {
-    /// Of a socket with so much room. Where less than half of what may wait is
-    /// free, the kernel tells when there is more.
-    fn new(room: usize, unsent_limit: u32) -> Self {
-        let is_all_room = room < VISIT_BYTES;
+    /// Of a socket with so much room, in a visit of at most `most`. Where less than
+    /// half of what may wait is free, the kernel tells when there is more.
+    fn new(room: usize, most: usize, unsent_limit: u32) -> Self {
+        let is_all_room = room < most;
         let is_enough = room >= unsent_limit as usize / 2;
-        Self { bytes: if is_enough { room.min(VISIT_BYTES) } else { 0 }, is_all_room }
+        Self { bytes: if is_enough { room.min(most) } else { 0 }, is_all_room }
     }
 }
 
@@ -106,6 +109,8 @@ impl Left {
 pub(super) struct Terms<'a> {
     pub(super) config: &'a ViewerConfig,
     pub(super) now: Monotonic,
+    /// Sent at most.
+    pub(super) most: usize,
 }
 
 impl Viewer {
@@ -204,7 +209,7 @@ impl Viewer {
         matches!(self.place, Place::Filling { .. })
     }
 
-    /// Sends what the viewer is behind, at most [`VISIT_BYTES`].
+    /// Sends what the viewer is behind.
     pub(super) fn visit(&mut self, terms: &Terms<'_>) -> Visit {
         self.check_lap();
         if let Some(since) = self.blocked {
@@ -249,8 +254,9 @@ impl Viewer {
                         return Ok(if ended { Visit::Ended(ViewerEnd::StreamEnded) } else { Visit::Done });
                     }
                     let unsent_limit = terms.config.unsent_limit;
-                    let left =
-                        left.get_or_insert_with(|| Left::new(room(&self.socket, unsent_limit), unsent_limit));
+                    let left = left.get_or_insert_with(|| {
+                        Left::new(room(&self.socket, unsent_limit), terms.most, unsent_limit)
+                    });
                     if left.bytes == 0 {
                         return Ok(if left.is_all_room { Visit::Full } else { Visit::More });
                     }

@@ -22,7 +22,7 @@ use static_assertions::assert_not_impl_any;
 use super::{
     interest::Interest,
     slots::{Circle, Slots, Spot},
-    viewer::{Terms, Viewer, Visit},
+    viewer::{CATCH_UP_BYTES, Terms, VISIT_BYTES, Viewer, Visit},
 };
 use crate::{
     context::Context,
@@ -33,6 +33,8 @@ use crate::{
 /// Longest step, less its last visit; in between the shard looks at its other
 /// work. A visit takes some microseconds, or a hundred where 256 KiB are sent.
 const STEP: Duration = Duration::from_micros(50);
+/// The same of what is no viewer's turn.
+const CATCH_UP_STEP: Duration = Duration::from_micros(15);
 /// News taken in one step.
 const NEWS: usize = 256;
 
@@ -190,7 +192,7 @@ impl Fanout {
                 break;
             };
             self.metrics.lateness_us.saturating_record(micros(at.since(self.slots.due_at())).max(1));
-            self.visit(key, now);
+            self.visit(key, VISIT_BYTES, now);
             self.slots.pass(key);
             at = Monotonic::now();
         }
@@ -200,21 +202,22 @@ impl Fanout {
     /// Visits some of those that have more to get, or room again, in order.
     fn catch_up(&mut self, now: Monotonic) -> bool {
         let mut at = now;
-        while at.since(now) < STEP {
+        while at.since(now) < CATCH_UP_STEP {
             let Some(key) = self.due.pop_front() else { return false };
             if let Some(entry) = self.viewers.get_mut(key) {
                 entry.queued = false;
-                self.visit(key, now);
+                self.visit(key, CATCH_UP_BYTES, now);
             }
             at = Monotonic::now();
         }
         true
     }
 
-    pub(super) fn visit(&mut self, key: usize, now: Monotonic) {
+    /// Sends a viewer at most `most` bytes.
+    pub(super) fn visit(&mut self, key: usize, most: usize, now: Monotonic) {
         let Some(entry) = self.viewers.get_mut(key) else { return };
         let laps = entry.viewer.laps();
-        let outcome = entry.viewer.visit(&Terms { config: &self.context.config.viewer, now });
+        let outcome = entry.viewer.visit(&Terms { config: &self.context.config.viewer, now, most });
         if entry.viewer.laps() != laps {
             self.context.count(|c| c.laps += 1);
         }

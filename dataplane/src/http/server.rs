@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     hls::Ask,
-    rt::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, TcpStream, into_owned, within},
+    rt::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, TcpStream, into_owned, read_now, within},
 };
 
 /// A request has to be whole within this.
@@ -52,10 +52,18 @@ pub(crate) async fn serve(mut socket: TcpStream, policy: Policy) -> Turned {
     let mut buffer = Vec::with_capacity(READ);
     let answer = loop {
         let left = deadline.since(Monotonic::now());
-        let Some((read, returned)) = within(left, socket.read(buffer)).await else {
-            break if head.is_empty() { None } else { Some(Asked::Refuse(Refusal::too_slow())) };
+        buffer.clear();
+        // Most requests come with the connection, and need not be waited for.
+        let read = match read_now(&socket, &mut buffer) {
+            Some(read) => read,
+            None => {
+                let Some((read, returned)) = within(left, socket.read(buffer)).await else {
+                    break if head.is_empty() { None } else { Some(Asked::Refuse(Refusal::too_slow())) };
+                };
+                buffer = returned;
+                read
+            }
         };
-        buffer = returned;
         match read {
             Ok(n) if n > 0 => head.extend_from_slice(&buffer[..n]),
             _ => break None,
