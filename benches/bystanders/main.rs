@@ -3,8 +3,9 @@
 //! The real server plays healthy streams of one viewer each from a pool of
 //! emulated engines. Beside them, from the same pool, other streams come and go:
 //! in one phase healthy ones too, in the next one with every fault of the
-//! catalogue that befalls a content, in turn. So the load is alike and the faults
-//! differ. Lateness is the time from a packet's broadcast to its arrival, which
+//! catalogue that befalls a content, in turn. What a fault ends is followed by the
+//! next stream at once, and in quiet phases as many begin as in the faulty one
+//! before: so the load is alike and the faults differ. Lateness is the time from a packet's broadcast to its arrival, which
 //! has the server's visiting period in it; a join is the time from connect to the
 //! arrival of the stream's first byte, by a further viewer of a healthy one. Each faulty
 //! phase is held against the mean of the quiet ones before and after it.
@@ -97,6 +98,13 @@ impl Options {
     fn stay(&self) -> Duration {
         Duration::from_secs(if self.common.is_quick() { 2 } else { 8 })
     }
+
+    /// How long one of them was watched on average, when so many were asked for
+    /// within `time`.
+    fn mean_stay(&self, asked: u64, time: Duration) -> Duration {
+        let each = time.mul_f64(self.others as f64 / asked.max(1) as f64);
+        each.min(self.stay())
+    }
 }
 
 #[derive(Subcommand)]
@@ -139,23 +147,26 @@ fn run(options: &mut Options) -> Result<usize> {
     let audience = Audience::watch(scene.address, &ids)?;
     let joins = Joins::begin(scene.address, &ids, joins)?;
     let faults = faults::list(&options.faults)?;
-    let others = Others::begin(others::Config {
-        address: scene.address,
-        places: others,
-        stay: options.stay(),
-        rate_bps,
-        faults,
-    })?;
+    let config = others::Config { address: scene.address, places: others, rate_bps, faults };
+    let others = Others::begin(config, Kind::Faulty, options.stay())?;
+    // The first of them begin one after the other during one stay.
+    thread::sleep(options.stay());
+    let _ = others.take();
+    thread::sleep(options.stay());
+    let mut quiet_stay = options.mean_stay(others.take().asked, options.stay());
 
     outcome::print_header();
     let mut phases = Vec::new();
     for number in 0..=2 * options.pairs {
-        let kind = if number % 2 == 0 { Kind::Quiet } else { Kind::Faulty };
-        others.turn(kind);
-        // The first of them begin one after the other during one stay.
-        thread::sleep(options.stay());
+        let (kind, stay) =
+            if number % 2 == 0 { (Kind::Quiet, quiet_stay) } else { (Kind::Faulty, options.stay()) };
+        others.turn(kind, stay);
+        thread::sleep(stay);
         let phase = measure(kind, options, &scene, (&audience, &joins), &others)?;
         phase.print(options);
+        if kind == Kind::Faulty {
+            quiet_stay = options.mean_stay(phase.others.asked, Duration::from_secs_f64(phase.seconds));
+        }
         phases.push(phase);
     }
     drop((others, joins));

@@ -58,8 +58,6 @@ pub(crate) struct Config {
     pub(crate) address: SocketAddrV4,
     /// Streams at once.
     pub(crate) places: usize,
-    /// Longest watching of one of them.
-    pub(crate) stay: Duration,
     /// Of each stream.
     pub(crate) rate_bps: u32,
     pub(crate) faults: Vec<Scenario>,
@@ -67,6 +65,8 @@ pub(crate) struct Config {
 
 struct State {
     kind: Kind,
+    /// Longest watching of one of them.
+    stay: Duration,
     turns: Turns,
 }
 
@@ -77,9 +77,9 @@ pub(crate) struct Others {
 }
 
 impl Others {
-    /// Begins with healthy ones.
-    pub(crate) fn begin(config: Config) -> Result<Self> {
-        let state = State { kind: Kind::Quiet, turns: Turns::default() };
+    /// Begins with those of this kind, each watched for `stay` at most.
+    pub(crate) fn begin(config: Config, kind: Kind, stay: Duration) -> Result<Self> {
+        let state = State { kind, stay, turns: Turns::default() };
         let shared = Arc::new((Mutex::new(state), AtomicBool::new(false)));
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("others".to_owned()).spawn(move || {
@@ -91,8 +91,9 @@ impl Others {
     }
 
     /// From now on they are of this kind: all leave, and begin one after the other.
-    pub(crate) fn turn(&self, kind: Kind) {
-        lock(&self.shared.0).kind = kind;
+    pub(crate) fn turn(&self, kind: Kind, stay: Duration) {
+        let mut state = lock(&self.shared.0);
+        (state.kind, state.stay) = (kind, stay);
     }
 
     /// What became of them since the last call.
@@ -129,9 +130,12 @@ fn run(config: &Config, state: &Mutex<State>, is_over: &AtomicBool) -> Result<()
     let mut places: Vec<Place> = Vec::new();
     let (mut kind, mut serial) = (None, FIRST_SERIAL);
     while !is_over.load(Ordering::Acquire) {
-        let wanted = lock(state).kind;
+        let (wanted, stay) = {
+            let state = lock(state);
+            (state.kind, state.stay)
+        };
         if kind.replace(wanted) != Some(wanted) {
-            let begin = |place: usize| config.stay.mul_f64(place as f64 / config.places as f64);
+            let begin = |place: usize| stay.mul_f64(place as f64 / config.places as f64);
             let start = Instant::now();
             places = (0..config.places).map(|n| Place { viewer: None, until: start + begin(n) }).collect();
         }
@@ -145,7 +149,7 @@ fn run(config: &Config, state: &Mutex<State>, is_over: &AtomicBool) -> Result<()
             let content = Content::Signed { bitrate_bps: config.rate_bps };
             let id = ContentId::new(content, scenario, serial).to_string();
             serial += 1;
-            *place = Place { viewer: Some(open(config, id, number, &poller)?), until: now + config.stay };
+            *place = Place { viewer: Some(open(config, id, number, &poller)?), until: now + stay };
             lock(state).turns.asked += 1;
         }
         events.clear();
