@@ -162,6 +162,7 @@ fn table() -> EngineTable {
         id: EngineId(id),
         name: format!("engine-{id}").into(),
         address: (Ipv4Addr::LOCALHOST, 6878).into(),
+        source: None,
         state: EngineState::Ready,
         slots: Slots::new(CAPACITY),
         start_failures: 0,

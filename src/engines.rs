@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use millrace_control::{DockerUri, ENGINE_LABEL, FleetConfig, look_at_docker};
+use millrace_control::{DockerUri, ENGINE_LABEL, FleetConfig, NamedEngine, look_at_docker};
 
 use crate::config::{DockerHost, EngineUrl, Settings};
 
@@ -59,7 +59,7 @@ pub(crate) fn choose(settings: &Settings) -> Result<Chosen, EnginesError> {
     let engines = &settings.engines;
     let asked_for = |fleet, kind| Chosen { fleet, kind, why: None };
     if !engines.urls.is_empty() {
-        return Ok(asked_for(FleetConfig::Fixed(addresses(&engines.urls)?), "named"));
+        return Ok(asked_for(FleetConfig::Fixed(named(&engines.urls)?), "named"));
     }
     if engines.emulate != 0 {
         let count = u16::try_from(engines.emulate).unwrap_or(u16::MAX);
@@ -105,15 +105,15 @@ fn fallback(settings: &Settings) -> Chosen {
     Chosen { fleet: FleetConfig::Emulated(FALLBACK), kind: "emulated", why: Some(why) }
 }
 
-fn addresses(urls: &[EngineUrl]) -> Result<Vec<SocketAddr>, EnginesError> {
-    let mut addresses: Vec<SocketAddr> = Vec::new();
+fn named(urls: &[EngineUrl]) -> Result<Vec<NamedEngine>, EnginesError> {
+    let mut named: Vec<NamedEngine> = Vec::new();
     for url in urls {
         let address = resolve(url)?;
-        if let Some(first) = addresses.iter().position(|other| *other == address) {
+        if let Some(first) = named.iter().position(|other| other.address == address) {
             let first = urls[first].clone();
             return Err(EnginesError::Same { first, second: url.clone(), address });
         }
-        addresses.push(address);
+        named.push(NamedEngine { address, source: url.source });
     }
-    Ok(addresses)
+    Ok(named)
 }

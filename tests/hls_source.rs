@@ -401,19 +401,25 @@ fn an_engine_that_dies_is_left_for_another_at_once() {
 }
 
 #[test]
-fn whoever_begins_a_stream_says_how_it_is_read_and_else_the_setting_does() {
+fn whoever_begins_a_stream_says_how_it_is_read_and_else_its_engine_or_the_setting_does() {
     let plain = path_of;
     let by_ts: fn(ContentId) -> String = |id| format!("{}&source=ts", path_of(id));
     let of_player: fn(ContentId) -> String = |id| format!("/ace/manifest.m3u8?id={id}&source=hls");
-    for (setting, paths, manifests, streams) in [
-        ("ts", &[plain as fn(ContentId) -> String, by_hls][..], 0, 1),
-        ("ts", &[by_hls, by_ts, plain][..], 1, 0),
-        ("ts", &[of_player, plain][..], 1, 0),
-        ("hls", &[plain, by_ts][..], 1, 0),
-        ("hls", &[by_ts, plain][..], 0, 1),
+    for (setting, of_engine, paths, manifests, streams) in [
+        ("ts", "", &[plain as fn(ContentId) -> String, by_hls][..], 0, 1),
+        ("ts", "", &[by_hls, by_ts, plain][..], 1, 0),
+        ("ts", "", &[of_player, plain][..], 1, 0),
+        ("hls", "", &[plain, by_ts][..], 1, 0),
+        ("hls", "", &[by_ts, plain][..], 0, 1),
+        ("ts", "?source=hls", &[plain, by_ts][..], 1, 0),
+        ("ts", "?source=hls", &[by_ts, plain][..], 0, 1),
+        ("hls", "?source=ts", &[plain, by_hls][..], 0, 1),
     ] {
         let emulator = engines(1);
-        let server = serve_ready(&emulator, &format!("[streams]\nsource = \"{setting}\"\n"));
+        let engine = format!("http://{}{of_engine}", emulator.addresses()[0]);
+        let server =
+            serve(&[], &format!("[engines]\nurls = [\"{engine}\"]\n[streams]\nsource = \"{setting}\"\n"));
+        assert!(wait_until(START, || status(&server, "/engines/ready") == 1));
         let mut viewers = Vec::new();
         for path in paths {
             let mut viewer = Viewer::ask(server.address(), &path(healthy(1))).unwrap();
@@ -425,7 +431,7 @@ fn whoever_begins_a_stream_says_how_it_is_read_and_else_the_setting_does() {
         assert_eq!(
             (asked(PathKind::Manifest), asked(PathKind::Getstream)),
             (manifests, streams),
-            "{setting}"
+            "{setting} {of_engine}"
         );
         let refused = server.get(&format!("{}&source=rtmp", path_of(healthy(2))));
         assert_eq!(refused.status, 400);

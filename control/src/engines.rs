@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use millrace_boundary::{
-    EngineEntry, EngineEvidence, EngineId, EngineState, EngineTable, Epoch, Monotonic, Slots,
+    EngineEntry, EngineEvidence, EngineId, EngineState, EngineTable, Epoch, Monotonic, Output, Slots,
 };
 
 use crate::{
@@ -32,6 +32,8 @@ pub(crate) struct Engine {
     pub(crate) name: Arc<str>,
     /// Where.
     pub(crate) address: std::net::SocketAddr,
+    /// How it is asked for streams, if it is not as others are.
+    source: Option<Output>,
     /// Its life.
     pub(crate) life: Life,
     /// How many streams it was seen to bear.
@@ -185,6 +187,7 @@ impl Engines {
                 identity: Arc::clone(&member.identity),
                 name: Arc::clone(&member.name),
                 address: member.address,
+                source: member.source,
                 life: Life::new(now),
                 crowding: Crowding::default(),
                 slots: Slots::new(self.capacity),
@@ -417,6 +420,7 @@ impl Engines {
             id: e.id,
             name: Arc::clone(&e.name),
             address: e.address,
+            source: e.source,
             state: e.life.state(),
             slots: Arc::clone(&e.slots),
             start_failures: e.life.reluctance(now),

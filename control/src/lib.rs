@@ -37,11 +37,11 @@ mod units;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
-use millrace_boundary::{FromShard, Inbox, Mailbox, ToShard};
+use millrace_boundary::{FromShard, Inbox, Mailbox, Output, ToShard};
 
 pub use fleet::docker::{
-    DiskLook, DockerError, DockerLook, DockerTls, DockerUri, ENGINE_LABEL, PORT_LABEL, TlsError,
-    UnusableContainer, look_at_docker,
+    DiskLook, DockerError, DockerLook, DockerTls, DockerUri, ENGINE_LABEL, PORT_LABEL, SOURCE_LABEL,
+    TlsError, UnusableContainer, look_at_docker,
 };
 
 pub use api::admins::Subnet;
@@ -50,11 +50,26 @@ pub use units::{
     CacheKind, Container, DockerFleet, FleetLook, Pull, Recycle, Scale, Tried, look_at_fleet, try_fleet,
 };
 
+/// One engine of a fixed fleet.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedEngine {
+    /// Where its HTTP API and media are.
+    pub address: SocketAddr,
+    /// How it is asked for streams, if it is not as others are.
+    pub source: Option<Output>,
+}
+
+impl From<SocketAddr> for NamedEngine {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, source: None }
+    }
+}
+
 /// Where the engines come from.
 #[derive(Clone, Debug)]
 pub enum FleetConfig {
-    /// A fixed fleet: the engines at these addresses.
-    Fixed(Vec<SocketAddr>),
+    /// A fixed fleet: these engines.
+    Fixed(Vec<NamedEngine>),
     /// This many emulated engines in this process, for a first look and for tests.
     Emulated(u16),
     /// The containers of a Docker daemon that carry [`ENGINE_LABEL`]: those that

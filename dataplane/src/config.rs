@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use millrace_boundary::Output;
+
 use crate::http::players::PlayerRule;
 
 /// Settings of every shard.
@@ -15,20 +17,6 @@ pub struct Config {
     pub viewer: ViewerConfig,
     /// How streams are cut into media segments.
     pub hls: HlsConfig,
-}
-
-/// How an engine is asked to hand a stream out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// As one transport stream over one connection.
-    Ts,
-    /// As a playlist of media segments.
-    Hls,
-}
-
-impl Output {
-    /// Each word with what it means.
-    pub const WORDS: &'static [(&'static str, Self)] = &[("ts", Self::Ts), ("hls", Self::Hls)];
 }
 
 /// Settings of a stream.

@@ -16,6 +16,6 @@ mod slice;
 mod stream;
 mod turns;
 
-pub use config::{Config, HlsConfig, Output, StreamConfig, ViewerConfig};
+pub use config::{Config, HlsConfig, StreamConfig, ViewerConfig};
 pub use http::players::{Patience, PlayerRule};
 pub use shard::{Prepared, ShardSeed, StartError, prepare};

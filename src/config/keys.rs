@@ -5,8 +5,9 @@ pub(crate) mod docker;
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use millrace_boundary::Output;
 use millrace_control::{DockerUri, Subnet};
-use millrace_dataplane::{HlsConfig, Output, PlayerRule, StreamConfig, ViewerConfig};
+use millrace_dataplane::{HlsConfig, PlayerRule, StreamConfig, ViewerConfig};
 
 use super::kinds::{Bytes, Congestion, Cores, EngineUrl, Given, Kind, LogFormat, OneOf};
 
@@ -208,7 +209,8 @@ pub(crate) const ADMINS: Key<Vec<Subnet>> = Key {
 
 pub(crate) const URLS: Key<Vec<EngineUrl>> = Key {
     path: "engines.urls",
-    about: "The engines. Names are resolved once, at start.\n\
+    about: "The engines. Names are resolved once, at start. One with ?source=hls or ?source=ts\n\
+            behind it is asked for streams in this way, whatever streams.source says.\n\
             In the environment the URLs are separated by commas.",
     range: (),
     default: Vec::new,
@@ -228,7 +230,8 @@ pub(crate) const DOCKER: Key<Option<DockerUri>> = Key {
     path: "engines.docker",
     about: "The Docker daemon whose running containers with the label io.millrace.engine=true are\n\
             the engines, as they come and go. The label io.millrace.port is the port of an engine's\n\
-            API, 6878 without it. When no engines are set at all, the daemon of DOCKER_HOST, or else\n\
+            API, 6878 without it; io.millrace.source is ts or hls where it is not to be asked as\n\
+            streams.source says. When no engines are set at all, the daemon of DOCKER_HOST, or else\n\
             of /var/run/docker.sock, is used if it answers within 1s and runs such a container.",
     range: (),
     default: || None,
@@ -252,8 +255,9 @@ pub(crate) const PROBE_INTERVAL: Key<Duration> = Key {
 pub(crate) const SOURCE: Key<OneOf<Output>> = Key {
     path: "streams.source",
     about: "How engines are asked to hand streams out: as one transport stream each, or as a\n\
-            playlist of media segments. The parameter source= of the request that begins a\n\
-            stream is stronger.",
+            playlist of media segments. What an engine's URL or its container's label\n\
+            io.millrace.source says is stronger, and the parameter source= of the request that\n\
+            begins a stream is strongest.",
     range: (),
     default: || OneOf(StreamConfig::default().source),
 };

@@ -5,8 +5,8 @@ mod docker;
 
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
+use millrace_boundary::Output;
 use millrace_control::DockerUri;
-use millrace_dataplane::Output;
 
 use docker::Words;
 pub(crate) use docker::{Alphabet, Keep, Label, OneOf, PortRange, Text};
@@ -329,29 +329,37 @@ impl Kind for Cores {
     }
 }
 
-/// Where an engine is: `http://HOST:PORT` and nothing else, since the engine's
-/// API has fixed paths and knows no passwords.
+/// Where an engine is: `http://HOST:PORT`, with `?source=hls` or `?source=ts` behind
+/// it, and nothing else, since the engine's API has fixed paths and knows no
+/// passwords.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EngineUrl {
     /// A name or an address; an IPv6 address without its brackets.
     pub(crate) host: String,
     /// Never 0.
     pub(crate) port: u16,
+    /// How it is asked for streams, if it is not as others are.
+    pub(crate) source: Option<Output>,
 }
 
 impl fmt::Display for EngineUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
-            write!(f, "http://[{}]:{}", self.host, self.port)
+            write!(f, "http://[{}]:{}", self.host, self.port)?;
         } else {
-            write!(f, "http://{}:{}", self.host, self.port)
+            write!(f, "http://{}:{}", self.host, self.port)?;
         }
+        self.source.map_or(Ok(()), |source| write!(f, "?source={}", source.as_str()))
     }
 }
 
 impl EngineUrl {
     fn parse(url: &str) -> Option<Self> {
-        let authority = url.strip_prefix("http://")?;
+        let url = url.strip_prefix("http://")?;
+        let (authority, source) = match url.split_once("?source=") {
+            Some((authority, word)) => (authority, Some(Output::named(word)?)),
+            None => (url, None),
+        };
         let (host, port) = authority.strip_suffix('/').unwrap_or(authority).rsplit_once(':')?;
         let port = port.parse().ok().filter(|port| *port != 0)?;
         let host = match host.strip_prefix('[') {
@@ -360,7 +368,7 @@ impl EngineUrl {
         };
         let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         let sound = authority.starts_with('[') || host.chars().all(named);
-        (sound && !host.is_empty() && host.len() <= 253).then(|| Self { host: host.to_owned(), port })
+        (sound && !host.is_empty() && host.len() <= 253).then(|| Self { host: host.to_owned(), port, source })
     }
 }
 
@@ -375,12 +383,13 @@ impl Kind for Vec<EngineUrl> {
             _ => None,
         };
         let urls = urls.filter(|urls| urls.len() <= 500)?;
-        let unique = urls.iter().enumerate().all(|(i, url)| !urls[..i].contains(url));
+        let at = |url: &EngineUrl| (url.host.clone(), url.port);
+        let unique = urls.iter().enumerate().all(|(i, url)| urls[..i].iter().all(|one| at(one) != at(url)));
         unique.then_some(urls)
     }
 
     fn allowed((): &()) -> String {
-        "at most 500 different URLs of the form \"http://HOST:PORT\", without user, path or query".into()
+        "at most 500 URLs of different engines of the form \"http://HOST:PORT\" or \"http://HOST:PORT?source=hls\", without user or path".into()
     }
 
     fn to_toml(&self) -> String {
@@ -455,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_a_host_and_a_port_and_nothing_else() {
+    fn an_engine_is_a_host_and_a_port_and_how_it_is_read() {
         for (text, toml) in [
             ("http://127.0.0.1:6878", Some("[\"http://127.0.0.1:6878\"]")),
             ("http://engine_1.local:80/", Some("[\"http://engine_1.local:80\"]")),
@@ -474,6 +483,12 @@ mod tests {
             ("http://user:pw@a:1", None),
             ("http://a:1/path", None),
             ("http://a:1?q", None),
+            ("http://a:1?source=hls", Some("[\"http://a:1?source=hls\"]")),
+            ("http://[::1]:1/?source=ts", Some("[\"http://[::1]:1?source=ts\"]")),
+            ("http://a:1?source=rtmp", None),
+            ("http://a:1?source=", None),
+            ("http://a:1?source=hls&b", None),
+            ("http://a:1,http://a:1?source=hls", None),
         ] {
             assert_eq!(word::<Vec<EngineUrl>>(text, &()).as_deref(), toml, "{text}");
         }

@@ -137,6 +137,7 @@ pub(crate) fn entries(addresses: &[SocketAddr], capacity: u32) -> Vec<EngineEntr
         id: EngineId(id),
         name: format!("e{id}").into(),
         address: *address,
+        source: None,
         state: EngineState::Ready,
         slots: Slots::new(capacity),
         start_failures: 0,

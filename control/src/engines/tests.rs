@@ -9,7 +9,7 @@ fn at(millis: u64) -> Monotonic {
 }
 
 fn member(name: &str, port: u16) -> Member {
-    Member { identity: name.into(), name: name.into(), address: ([127, 0, 0, 1], port).into() }
+    Member { identity: name.into(), name: name.into(), address: ([127, 0, 0, 1], port).into(), source: None }
 }
 
 fn engines(count: u16) -> Engines {

@@ -6,7 +6,9 @@ use std::{future::pending, io, net::SocketAddr, sync::Arc};
 
 use millrace_emulator::{Emulator, EmulatorConfig, Timing};
 
-use crate::FleetConfig;
+use millrace_boundary::Output;
+
+use crate::{FleetConfig, NamedEngine};
 use docker::Informer;
 
 /// One engine of a fleet.
@@ -18,13 +20,15 @@ pub(crate) struct Member {
     pub(crate) name: Arc<str>,
     /// Where its HTTP API and media are.
     pub(crate) address: SocketAddr,
+    /// How it is asked for streams, if it is not as others are.
+    pub(crate) source: Option<Output>,
 }
 
 /// The fleet, and whatever keeps it running.
 #[derive(Debug)]
 pub(crate) enum Fleet {
     /// Engines that somebody else runs.
-    Fixed(Vec<SocketAddr>),
+    Fixed(Vec<NamedEngine>),
     /// Engines of this process; they end when this is dropped.
     Emulated(Emulator),
     /// Containers, as they come and go.
@@ -38,7 +42,7 @@ impl Fleet {
     /// When the emulated engines cannot listen.
     pub(crate) fn start(config: &FleetConfig) -> io::Result<Self> {
         match config {
-            FleetConfig::Fixed(addresses) => Ok(Self::Fixed(addresses.clone())),
+            FleetConfig::Fixed(engines) => Ok(Self::Fixed(engines.clone())),
             FleetConfig::Emulated(count) => {
                 // A first look should not take as long as a cold swarm does.
                 let timing = Timing::fast();
@@ -51,15 +55,15 @@ impl Fleet {
 
     /// Its engines now, in a stable order.
     pub(crate) fn members(&self) -> Arc<[Member]> {
-        let named = |address: SocketAddr, name: Arc<str>| {
+        let named = |NamedEngine { address, source }: NamedEngine, name: Arc<str>| {
             let identity = address.to_string().into();
-            Member { identity, name, address }
+            Member { identity, name, address, source }
         };
         match self {
-            Self::Fixed(addresses) => addresses.iter().map(|a| named(*a, a.to_string().into())).collect(),
+            Self::Fixed(engines) => engines.iter().map(|e| named(*e, e.address.to_string().into())).collect(),
             Self::Emulated(engines) => {
                 let addresses = engines.addresses().into_iter().enumerate();
-                addresses.map(|(i, address)| named(address, format!("emulated-{i}").into())).collect()
+                addresses.map(|(i, address)| named(address.into(), format!("emulated-{i}").into())).collect()
             }
             Self::Docker(informer) => informer.members(),
         }

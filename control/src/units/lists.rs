@@ -90,11 +90,7 @@ impl Units {
     pub(crate) fn members(&self, running: &[Member], seen: &[Seen]) -> Vec<Member> {
         let is_paused = |seen: &&Seen| seen.state == ContainerState::Paused && self.is_ours(seen);
         let paused = seen.iter().filter(|_| !self.is_shared).filter(is_paused);
-        let paused = paused.filter_map(|seen| {
-            let address = *seen.address.as_ref().ok()?;
-            Some(Member { identity: Arc::clone(&seen.id), name: Arc::clone(&seen.name), address })
-        });
-        running.iter().cloned().chain(paused).collect()
+        running.iter().cloned().chain(paused.filter_map(Seen::member)).collect()
     }
 
     fn is_ours(&self, seen: &Seen) -> bool {

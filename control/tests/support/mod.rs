@@ -75,7 +75,7 @@ impl Server {
         let (control, inbox) = mailbox(4_096, &Doorbell::new().unwrap());
         let (shards, inboxes) = (0..options.shards).map(|_| mailbox(64, &Doorbell::new().unwrap())).unzip();
         let config = ControlConfig {
-            fleet: FleetConfig::Fixed(options.engines),
+            fleet: FleetConfig::Fixed(options.engines.into_iter().map(Into::into).collect()),
             engine_capacity: 3,
             probe_interval: options.probe_interval,
             admins: options.admins,

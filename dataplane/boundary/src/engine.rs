@@ -181,6 +181,35 @@ impl Drop for SlotGuard {
     }
 }
 
+/// How an engine is asked to hand a stream out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// As one transport stream over one connection.
+    Ts,
+    /// As a playlist of media segments.
+    Hls,
+}
+
+impl Output {
+    /// Each word with what it means.
+    pub const WORDS: &'static [(&'static str, Self)] = &[("ts", Self::Ts), ("hls", Self::Hls)];
+
+    /// What a word means.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, output)| *output)
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ts => "ts",
+            Self::Hls => "hls",
+        }
+    }
+}
+
 /// One engine as the shards see it.
 #[derive(Clone, Debug)]
 pub struct EngineEntry {
@@ -190,6 +219,9 @@ pub struct EngineEntry {
     pub name: Arc<str>,
     /// Where its HTTP API and media are.
     pub address: SocketAddr,
+    /// How it is asked for streams whose first viewer does not say, if it is not as
+    /// others are.
+    pub source: Option<Output>,
     /// Whether it takes new streams.
     pub state: EngineState,
     /// Its slots.
@@ -308,6 +340,7 @@ mod tests {
             .map(|(&c, id)| EngineEntry {
                 id: EngineId(id),
                 name: format!("e{id}").into(),
+                source: None,
                 address: ([127, 0, 0, 1], 6878).into(),
                 state: EngineState::Ready,
                 slots: Slots::new(c),

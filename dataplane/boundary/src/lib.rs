@@ -17,7 +17,8 @@ mod time;
 pub use bucket::Bucket;
 pub use cause::{Cause, ViewerEnd};
 pub use engine::{
-    EngineEntry, EngineEvidence, EngineId, EngineState, EngineTable, Epoch, NotPicked, SlotGuard, Slots,
+    EngineEntry, EngineEvidence, EngineId, EngineState, EngineTable, Epoch, NotPicked, Output, SlotGuard,
+    Slots,
 };
 pub use mailbox::{Doorbell, Inbox, Mailbox, Refused, mailbox};
 pub use message::{FromShard, HandedConnection, SessionNote, ShardId, ToShard};

@@ -1,9 +1,9 @@
 //! What a stream path asks for: one content, checked by kind.
 
+use millrace_boundary::Output;
 use serde_json::json;
 
 use crate::{
-    config::Output,
     http::{
         response::Refusal,
         url::{self, Unfit},
@@ -126,8 +126,7 @@ pub(crate) fn parse_content(path_id: Option<&str>, query: &str, policy: Policy) 
 }
 
 fn source(value: &str) -> Result<Output, Refusal> {
-    let known = Output::WORDS.iter().find(|(word, _)| *word == value);
-    known.map(|(_, output)| *output).ok_or_else(|| {
+    Output::named(value).ok_or_else(|| {
         bad("source", "is neither `ts` nor `hls`", "Give one of these, or leave the parameter out.")
     })
 }

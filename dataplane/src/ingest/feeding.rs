@@ -3,7 +3,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use millrace_boundary::{Cause, Monotonic, Operation, Outcome, StreamState};
+use millrace_boundary::{Cause, Monotonic, Operation, Outcome, Output, StreamState};
 
 use super::{
     chain::Chain,
@@ -13,7 +13,6 @@ use super::{
     source::Source,
 };
 use crate::{
-    config::Output,
     context::Context,
     hls::{Comes, Maker},
     rt::spawn,

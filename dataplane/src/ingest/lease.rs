@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc};
 
-use millrace_boundary::{EngineEvidence, EngineId, FromShard, SlotGuard};
+use millrace_boundary::{EngineEntry, EngineEvidence, EngineId, FromShard, Output, SlotGuard};
 
 use super::{engine, queue};
 use crate::{context::Context, rt};
@@ -13,6 +13,7 @@ pub(super) struct Lease {
     context: Rc<Context>,
     engine: EngineId,
     address: SocketAddr,
+    source: Option<Output>,
     slot: Option<Slot>,
     command: Option<String>,
     opened: bool,
@@ -32,9 +33,17 @@ impl Drop for Slot {
 }
 
 impl Lease {
-    pub(super) fn new(context: &Rc<Context>, engine: EngineId, address: SocketAddr, slot: SlotGuard) -> Self {
+    pub(super) fn new(context: &Rc<Context>, engine: &EngineEntry, slot: SlotGuard) -> Self {
         let slot = Slot { guard: Some(slot), context: Rc::clone(context) };
-        Self { context: Rc::clone(context), engine, address, slot: Some(slot), command: None, opened: false }
+        Self {
+            context: Rc::clone(context),
+            engine: engine.id,
+            address: engine.address,
+            source: engine.source,
+            slot: Some(slot),
+            command: None,
+            opened: false,
+        }
     }
 
     pub(super) fn engine(&self) -> EngineId {
@@ -43,6 +52,11 @@ impl Lease {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How this engine is asked, if it is not as others are.
+    pub(super) fn source(&self) -> Option<Output> {
+        self.source
     }
 
     /// Whether nobody knows yet which swarm plays here; see

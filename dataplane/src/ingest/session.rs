@@ -10,7 +10,7 @@ use std::{
 };
 
 use millrace_boundary::{
-    Cause, EngineEntry, EngineId, EngineTable, Monotonic, NotPicked, Operation, Outcome, SlotGuard,
+    Cause, EngineEntry, EngineId, EngineTable, Monotonic, NotPicked, Operation, Outcome, Output, SlotGuard,
     StreamState,
 };
 use static_assertions::assert_not_impl_any;
@@ -28,7 +28,6 @@ use super::{
     timeline::Timeline,
 };
 use crate::{
-    config::Output,
     context::{Context, Permit, random},
     http::content::Content,
     inbox::Peer,
@@ -223,9 +222,10 @@ impl Session {
         other.unwrap_or_else(|| self.content.clone())
     }
 
-    /// How engines are asked to hand it out: as whoever came first wished.
-    pub(super) fn output(&self, context: &Context) -> Output {
-        self.content.output.unwrap_or(context.config.stream.source)
+    /// How an engine is asked to hand it out: as whoever came first wished, or as
+    /// is usual with the engine.
+    pub(super) fn output(&self, context: &Context, engine: Option<Output>) -> Output {
+        self.content.output.or(engine).unwrap_or(context.config.stream.source)
     }
 
     /// The same digits as the other kind of id, once.
@@ -436,7 +436,7 @@ impl Session {
                     self.timeline.borrow_mut().note(context, "slot", Some(entry.id), &waited);
                 }
                 self.tried.borrow_mut().push(entry.id);
-                let lease = Lease::new(context, entry.id, entry.address, slot);
+                let lease = Lease::new(context, entry, slot);
                 self.timeline.borrow_mut().note(context, why.as_str(), Some(entry.id), &entry.name);
                 let source = Source::begin(self, context, id, lease, permit);
                 self.sources.borrow_mut().push(source);

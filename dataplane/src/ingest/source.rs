@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use millrace_boundary::{Cause, EngineEvidence, EngineId, Monotonic, Operation, Outcome};
+use millrace_boundary::{Cause, EngineEvidence, EngineId, Monotonic, Operation, Outcome, Output};
 use static_assertions::assert_not_impl_any;
 
 use super::{
@@ -19,7 +19,6 @@ use super::{
     session::Session,
 };
 use crate::{
-    config::Output,
     context::{Context, Permit, random},
     http::content::Content,
     rt::{Notify, into_owned, sleep, spawn, unless_called, within},
@@ -128,7 +127,7 @@ impl Source {
             stat: RefCell::new(None),
             command: RefCell::new(None),
             sought: Cell::new(None),
-            output: session.output(context),
+            output: session.output(context, lease.source()),
             rests_until: Cell::default(),
             is_live: Cell::new(true),
             quit: Notify::default(),

@@ -7,9 +7,10 @@ use std::{
 };
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as Listed};
+use millrace_boundary::Output;
 
 use super::{
-    MAX_ENGINES, PORT_LABEL,
+    MAX_ENGINES, PORT_LABEL, SOURCE_LABEL,
     address::{Lenders, Vantage, address, lender, names},
 };
 use crate::fleet::Member;
@@ -30,6 +31,9 @@ pub(crate) enum Unusable {
     /// The label of the port is no port.
     #[error("its label {PORT_LABEL} is no port")]
     Port,
+    /// The label of its source is none.
+    #[error("its label {SOURCE_LABEL} is neither ts nor hls")]
+    Source,
     /// It has neither a published port nor an address.
     #[error("it has no address and its port {0} is not published")]
     NoAddress(u16),
@@ -55,6 +59,7 @@ impl Unusable {
     pub(crate) const fn remedy(&self) -> &'static str {
         match self {
             Self::Port => "set it to a number from 1 to 65535",
+            Self::Source => "set it to one of these, or leave it out",
             Self::NoAddress(_) => "publish it, or attach the container to a network",
             Self::NotRunning => "start it, or remove it",
             Self::NoLender(_) => "create that one again, and then this one",
@@ -103,6 +108,15 @@ pub(crate) struct Seen {
     pub(crate) image: String,
 }
 
+impl Seen {
+    /// The engine in it, where its API is known.
+    pub(crate) fn member(&self) -> Option<Member> {
+        let address = *self.address.as_ref().ok()?;
+        let source = self.labels.get(SOURCE_LABEL).and_then(|word| Output::named(word));
+        Some(Member { identity: Arc::clone(&self.id), name: Arc::clone(&self.name), address, source })
+    }
+}
+
 /// The containers of one listing, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -141,10 +155,7 @@ impl Found {
             }
         }
         let running = seen.iter().filter(|one| one.state == ContainerState::Running);
-        let members = running.filter_map(|one| {
-            let address = *one.address.as_ref().ok()?;
-            Some(Member { identity: Arc::clone(&one.id), name: Arc::clone(&one.name), address })
-        });
+        let members = running.filter_map(Seen::member);
         let lent = containers.iter().filter_map(|one| Some((one.id.as_deref()?.into(), lender(one)?.into())));
         Self { members: members.collect(), seen, lenders: lent.collect() }
     }
@@ -165,11 +176,13 @@ fn see(container: &ContainerSummary, address: Result<SocketAddr, Unusable>) -> S
     // In order first, so that the same ones are kept each time.
     let labels: BTreeMap<_, _> = labels.collect();
     let labels = labels.into_iter().take(MAX_LABELS).map(|(key, value)| (key.clone(), value.clone()));
+    let source = container.labels.as_ref().and_then(|labels| labels.get(SOURCE_LABEL));
+    let is_known = source.is_none_or(|word| Output::named(word).is_some());
     Seen {
         id,
         name,
         state: state(container.state),
-        address,
+        address: if is_known { address } else { address.and(Err(Unusable::Source)) },
         labels: Arc::new(labels.collect()),
         created: container.created.unwrap_or_default(),
         image: container.image.iter().flat_map(|image| image.chars()).take(MAX_IMAGE_CHARS).collect(),
@@ -232,6 +245,24 @@ mod tests {
             assert_eq!((&*identity, &*found), ("0123456789abcdef", name));
         }
         assert_eq!(&*who(&listed(json!({ "Id": "ä", "Names": [] }))).1, "ä");
+    }
+
+    #[test]
+    fn an_engine_may_have_a_label_that_says_how_it_is_asked() {
+        let labelled = |word: &str| {
+            let mut one = container(0, "running", 0, 1);
+            one.labels.as_mut().unwrap().insert(SOURCE_LABEL.to_owned(), word.to_owned());
+            found(vec![one])
+        };
+        let sources = |found: &Found| found.members.iter().map(|member| member.source).collect::<Vec<_>>();
+        assert_eq!(sources(&found(vec![container(0, "running", 0, 1)])), [None]);
+        assert_eq!(sources(&labelled("hls")), [Some(Output::Hls)]);
+        assert_eq!(sources(&labelled("ts")), [Some(Output::Ts)]);
+        for word in ["", "HLS", "rtmp", &"h".repeat(300)] {
+            let found = labelled(word);
+            let why: Vec<_> = found.unusable().map(|(_, why)| why.clone()).collect();
+            assert_eq!((sources(&found), why), (vec![], vec![Unusable::Source]), "{word}");
+        }
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub const ENGINE_LABEL: &str = "io.millrace.engine";
 /// The label with the port of the engine's HTTP API inside the container,
 /// 6878 without it.
 pub const PORT_LABEL: &str = "io.millrace.port";
+/// How an engine is asked for streams, `ts` or `hls`; without it as the setting
+/// says.
+pub const SOURCE_LABEL: &str = "io.millrace.source";
 
 /// Engines of one fleet at most. A daemon has trouble with fewer containers.
 const MAX_ENGINES: usize = 1_000;

@@ -255,6 +255,7 @@ async fn no_event_but_the_list_changes_who_is_there_and_a_death_is_told_once() {
                 identity: one.id.clone(),
                 name: one.name.clone(),
                 address: *one.address.as_ref().unwrap(),
+                source: None,
             })
             .collect::<Vec<_>>()
     );

@@ -189,7 +189,7 @@ impl World {
         let running = seen.iter().filter(|one| one.state == ContainerState::Running);
         let member = |one: &Seen| {
             let address = *one.address.as_ref().ok()?;
-            Some(Member { identity: Arc::clone(&one.id), name: Arc::clone(&one.name), address })
+            Some(Member { identity: Arc::clone(&one.id), name: Arc::clone(&one.name), address, source: None })
         };
         let running: Vec<_> = running.filter_map(member).collect();
         self.units.daemon(None, true, self.now);

@@ -10,11 +10,10 @@ mod stat;
 
 use std::{net::SocketAddr, time::Duration};
 
-use millrace_boundary::{Cause, Monotonic};
+use millrace_boundary::{Cause, Monotonic, Output};
 use serde_json::Value;
 
 use crate::{
-    config::Output,
     http::content::Content,
     rt::{TcpStream, sleep},
 };
