@@ -12,6 +12,8 @@ use crate::hls::Comes;
 /// What an engine sends ahead when a stream begins comes at more than so many
 /// times the pace of real time.
 const PACE: u32 = 4;
+/// It has come when that was not so in as many looks: an engine may pause in it.
+const PAUSES: u32 = 2;
 /// It is waited for this long at most.
 const LONGEST: Duration = Duration::from_secs(1);
 /// Of what a source had brought when it took over, published at once.
@@ -25,23 +27,27 @@ pub(super) struct Leap {
     looked: Monotonic,
     head: Duration,
     comes: Comes,
+    /// Looks in a row at which little had come.
+    pauses: u32,
 }
 
 impl Leap {
     /// Begins at stream time zero.
     pub(super) fn begin(now: Monotonic, comes: Comes) -> Self {
-        Self { began: now, looked: now, head: Duration::ZERO, comes }
+        Self { began: now, looked: now, head: Duration::ZERO, comes, pauses: 0 }
     }
 
     /// Whether it goes on now that the chain has come to `head`.
     pub(super) fn goes_on(&mut self, head: Duration, now: Monotonic) -> bool {
-        let is_leaping = match self.comes {
-            Comes::Steadily => head.saturating_sub(self.head) > now.since(self.looked) * PACE,
-            // Between two segments nothing comes: whoever fetches them tells.
-            Comes::BySegment => true,
-        };
+        let is_leap = head.saturating_sub(self.head) > now.since(self.looked) * PACE;
+        self.pauses = if is_leap { 0 } else { self.pauses + 1 };
         (self.looked, self.head) = (now, head);
-        is_leaping && now.since(self.began) < LONGEST
+        let is_over = match self.comes {
+            Comes::Steadily => self.pauses >= PAUSES,
+            // Between two segments nothing comes: whoever fetches them tells.
+            Comes::BySegment => false,
+        };
+        !is_over && now.since(self.began) < LONGEST
     }
 }
 

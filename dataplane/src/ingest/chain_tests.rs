@@ -238,8 +238,9 @@ fn hls_players_see_a_stream_once_what_was_sent_ahead_is_read() {
     // players have listed after it.
     let (steadily, by_segment) = (crate::hls::Comes::Steadily, crate::hls::Comes::BySegment);
     for (name, how, comes, seen) in [
-        ("six seconds at once", steadily, &[6, 0][..], &[0, 4][..]),
-        ("twelve, in pieces", steadily, &[2, 4, 6, 0, 0], &[0, 0, 0, 8, 8]),
+        ("six seconds at once", steadily, &[6, 0, 0][..], &[0, 0, 4][..]),
+        ("twelve, in pieces", steadily, &[2, 4, 6, 0, 0, 0], &[0, 0, 0, 0, 8, 8]),
+        ("with a pause in between", steadily, &[2, 0, 10, 0, 0], &[0, 0, 0, 0, 8]),
         ("without an end", steadily, &[2; 21], &[[0; 20].as_slice(), &[24]].concat()),
         ("two segments, and one that is late", by_segment, &[6, 0, 6, 0, 0], &[0, 0, 8, 8, 8]),
     ] {
