@@ -263,12 +263,17 @@ impl Shard {
         loop {
             bell.readable().await?;
             self.bell.silence();
-            while let Some(order) = self.orders.take() {
-                self.obey(order);
-            }
+            self.obey_all();
             while let Some(message) = self.mail.take() {
                 self.read_mail(message);
             }
+        }
+    }
+
+    /// Does what control has told so far.
+    fn obey_all(self: &Rc<Self>) {
+        while let Some(order) = self.orders.take() {
+            self.obey(order);
         }
     }
 
@@ -359,6 +364,8 @@ impl Shard {
         let policy = Policy { private_urls: self.context.config.stream.private_urls };
         let turned = server::serve(socket, policy).await;
         self.reading.set(self.reading.get() - 1);
+        // Whoever asks because control says that an engine is ready has to find it.
+        self.obey_all();
         let over = match turned {
             Turned::Hls(socket, ask, rest) => {
                 self.context.count(|c| c.requests += 1);
