@@ -389,7 +389,7 @@ impl Kind for Vec<EngineUrl> {
     }
 
     fn allowed((): &()) -> String {
-        "at most 500 URLs of different engines of the form \"http://HOST:PORT\" or \"http://HOST:PORT?source=hls\", without user or path".into()
+        "at most 500 different URLs of the form \"http://HOST:PORT\" or \"http://HOST:PORT?source=hls\", without user or path".into()
     }
 
     fn to_toml(&self) -> String {
