@@ -258,14 +258,16 @@ impl Maker {
     }
 
     /// A segment that has left the playlist, which lasts `listed`, is kept for
-    /// as long as that and itself (RFC 8216 §6.2.2), if anybody asks at all and
-    /// the limit in bytes allows it.
+    /// as long as that and itself (RFC 8216 §6.2.2), and for a target duration more
+    /// since a stream is not always at the pace of the clock, if anybody asks at all
+    /// and the limit in bytes allows it.
     fn let_go(&mut self, writer: &ChainWriter, listed: Duration, now: Monotonic) {
         let is_asked_for = self.shelf.was_asked_within(ASKED_WITHIN, now);
+        let spare = self.cutter.target_duration().unwrap_or_default();
         let mut behind: Duration = self.segments.iter().map(|segment| segment.duration).sum();
         let mut bytes: u64 = self.segments.iter().map(|segment| segment.body.len()).sum();
         while let Some(oldest) = self.segments.front().filter(|_| self.segments.len() > LEAST_KEPT) {
-            let is_due = behind > listed * 2 + oldest.duration * 2;
+            let is_due = behind > listed * 2 + oldest.duration * 2 + spare;
             let has_left = || oldest.body.slices.first().is_none_or(|slice| writer.has_left(&slice.segment));
             if !is_due && bytes <= self.limit && (is_asked_for || !has_left()) {
                 break;
