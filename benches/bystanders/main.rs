@@ -5,10 +5,11 @@
 //! in one phase healthy ones too, in the next one with every fault of the
 //! catalogue that befalls a content, in turn. What a fault ends is followed by the
 //! next stream at once, and in quiet phases as many begin as in the faulty one
-//! before: so the load is alike and the faults differ. Lateness is the time from a packet's broadcast to its arrival, which
-//! has the server's visiting period in it; a join is the time from connect to the
-//! arrival of the stream's first byte, by a further viewer of a healthy one. Each faulty
-//! phase is held against the mean of the quiet ones before and after it.
+//! before: so the load is alike and the faults differ. Lateness is the time from
+//! a packet's broadcast to its arrival, which has the server's visiting period in
+//! it; a join is the time from connect to the arrival of the stream's first byte,
+//! by a further viewer of a healthy one. Each faulty phase is held against the
+//! mean of the quiet ones before and after it.
 //!
 //! ```text
 //! cargo bench --bench bystanders                   three pairs of phases

@@ -127,7 +127,8 @@ impl Pool {
         let twin = |link: &Link| link.as_fd().try_clone_to_owned().and_then(Link::new);
         let watched = self.idle.borrow().first().map(twin);
         let Some(Ok(watched)) = watched else { return false };
-        watched.readable().await.is_ok() && !is_quiet(&watched) && !matches!(peek(&watched), Ok(1..))
+        watched.readable().await.is_ok()
+            && !matches!(peek(&watched), Ok(1..) | Err(Errno::AGAIN | Errno::INTR))
     }
 
     async fn exchange(&self, target: &str) -> Result<Reply, Failure> {
