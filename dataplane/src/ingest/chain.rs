@@ -254,6 +254,19 @@ impl Chain {
         self.mended
     }
 
+    /// How `candidate` goes on from the chain's end: by what both have, or where
+    /// they have nothing in common, by its counters and its clock.
+    pub(super) fn fit(&self, candidate: &Candidate) -> Fit {
+        let fit = candidate.fit(&self.writer);
+        let is_clear = self.held.is_empty() && self.adrift.is_none() && self.backlog.is_none();
+        let pid = self.writer.psi().and_then(|psi| psi.pcr_pid());
+        let is_next = |pid| self.jumps.is_next(candidate.bytes(), pid);
+        match fit {
+            Fit::Apart(_) | Fit::Unknown if is_clear && pid.is_some_and(is_next) => Fit::Exact(0),
+            fit => fit,
+        }
+    }
+
     /// Goes on with what `candidate` has: exactly where the chain ends, or else
     /// at a join point with the discontinuity signalled. Says which. All of it is
     /// published by and by with [`Self::pump`].
@@ -262,10 +275,11 @@ impl Chain {
     /// As [`Self::begin`].
     pub(super) fn splice(&mut self, candidate: Candidate, now: Monotonic) -> io::Result<&'static str> {
         self.flush(now)?;
+        let fit = self.fit(&candidate);
         self.watch.restart();
         self.take_held();
         self.adrift = None;
-        let join = match candidate.fit(&self.writer) {
+        let join = match fit {
             Fit::Exact(from) => {
                 self.take_over(candidate, from, now)?;
                 return Ok("exactly where the chain ends");

@@ -134,6 +134,47 @@ fn a_break_that_is_told_is_signalled_unless_what_comes_goes_on() {
     }
 }
 
+#[test]
+fn another_source_that_begins_where_the_chain_ends_goes_on_there() {
+    let mut maker = Maker::new();
+    let lap = 52;
+    let mut stream = [maker.psi(0), maker.run(50, 50), maker.psi(0), maker.run(16, 50)].concat();
+    // Whoever lacks these sixteen pictures and their PSI sees it by neither the
+    // clock nor the pictures' counters.
+    maker.set_clock(50 * SECOND / 25);
+    stream.extend(maker.run(34, 34));
+    stream.extend((0..4).flat_map(|_| [maker.psi(0), maker.run(50, 50)].concat()));
+    let packets = |from: usize, to: usize| &stream[from * PACKET_LEN..to * PACKET_LEN];
+    for (name, end, from, join) in [
+        ("at a group", 3 * lap, 3 * lap, None),
+        ("within one", 3 * lap + 9, 3 * lap + 9, None),
+        ("a group later", 3 * lap, 4 * lap, Some(4 * lap + 2)),
+        ("a picture later", 3 * lap + 9, 3 * lap + 10, Some(4 * lap + 2)),
+        ("sixteen pictures later", 3 * lap + 9, 3 * lap + 25, Some(4 * lap + 2)),
+        ("where only PAT and PMT tell", lap, lap + 18, Some(2 * lap + 2)),
+    ] {
+        let mut first = Candidate::new();
+        first.push(packets(0, end));
+        let window = Arc::<Window>::default();
+        let now = Monotonic(Duration::from_secs(1));
+        let mut chain = Chain::begin(Arc::clone(&window), cut(), first, now).unwrap();
+        chain.flush(now).unwrap();
+        let mut other = Candidate::new();
+        other.push(packets(from, 6 * lap));
+        assert_eq!(chain.fit(&other) == Fit::Exact(0), join.is_none(), "{name}");
+        chain.splice(other, now).unwrap();
+        chain.flush(now).unwrap();
+        window.set_filling(false);
+        let seen = read(&mut window.join(Duration::from_secs(1_000)).unwrap().0);
+        let (breaks, signals) = breaks_and_signals(&seen);
+        assert_eq!((breaks, signals > 0), (0, join.is_some()), "{name}");
+        match join {
+            None => assert!(stream.ends_with(&seen), "{name}"),
+            Some(join) => assert!(seen.ends_with(packets(join, 6 * lap)), "{name}"),
+        }
+    }
+}
+
 /// Seconds until what comes is found to starve: `trickle` PAT and PMT, which
 /// have no clock, each second, behind twenty seconds in real time.
 fn starves(trickle: usize) -> Option<u64> {

@@ -189,7 +189,7 @@ impl Session {
                 None => candidate.has_join().then_some(Event::Ready(source.id)),
                 // Its end is not known yet.
                 Some(chain) if chain.has_backlog() => None,
-                Some(chain) => match candidate.fit(chain.writer()) {
+                Some(chain) => match chain.fit(candidate) {
                     Fit::Exact(_) => Some(Event::Ready(source.id)),
                     Fit::Apart(Some(_)) => match candidate.gap(chain.writer()) {
                         Some((_, ahead)) if self.may_seek(context, source, ahead, now) => None,

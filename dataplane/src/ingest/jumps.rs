@@ -16,6 +16,9 @@ const MOST_HELD: usize = 256 << 10;
 /// 13818-1 §2.7.2 has between two of its values, and less than a media segment
 /// lasts.
 const NEXT_CLOCK: Duration = Duration::from_millis(500);
+/// Counters that go on by chance do so in one of sixteen cases on each PID: in one
+/// of 4,096 on as many as PAT, PMT and one stream are.
+const TELLING_PIDS: usize = 3;
 
 /// Where packets belong, by the clock and by the continuity counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,17 +54,31 @@ impl Jumps {
         self.looked_at = 0;
     }
 
-    /// Whether `packets` follow those that were looked at: by all counters up to
-    /// the first clock on `pid`, and by that clock. No, without one.
+    /// Whether `packets` follow those that were looked at: by the first counter of
+    /// [`TELLING_PIDS`] at least and all others up to there, and by the first clock
+    /// on `pid`. No, while there is less than that in their first [`MOST_HELD`]
+    /// bytes.
     pub(super) fn is_next(&self, packets: &[u8], pid: Pid) -> bool {
         let mut counters = self.counters.clone();
-        for bytes in packets.as_chunks::<PACKET_LEN>().0 {
+        let mut told_by: Vec<Pid> = Vec::new();
+        let mut clock_follows = false;
+        for bytes in packets.as_chunks::<PACKET_LEN>().0.iter().take(MOST_HELD / PACKET_LEN) {
             let packet = Packet::new(bytes);
+            let is_known = counters.last(packet.pid()).is_some();
             if counters.check(packet) != Verdict::Ok {
                 return false;
             }
-            if let Some(pcr) = packet.pcr().filter(|_| packet.pid() == pid) {
-                return self.clock.is_some_and(|(its, last)| its == pid && pcr.since(last) <= NEXT_CLOCK);
+            if is_known && !told_by.contains(&packet.pid()) {
+                told_by.push(packet.pid());
+            }
+            if !clock_follows && let Some(pcr) = packet.pcr().filter(|_| packet.pid() == pid) {
+                clock_follows = self.clock.is_some_and(|(its, last)| its == pid && pcr.since(last) <= NEXT_CLOCK);
+                if !clock_follows {
+                    return false;
+                }
+            }
+            if clock_follows && told_by.len() >= TELLING_PIDS {
+                return true;
             }
         }
         false
