@@ -129,8 +129,8 @@ const FAULTS: &[(&str, [usize; 2], &[&str])] = &[
 
 #[test]
 fn whatever_the_source_does_playlists_keep_every_rule() {
-    // Half an hour of stream each with `HLS_MINUTES=30`.
-    let minutes = std::env::var("HLS_MINUTES").ok().and_then(|given| given.parse::<u64>().ok());
+    // Half an hour of stream each with `PLAYLIST_MINUTES=30`.
+    let minutes = std::env::var("PLAYLIST_MINUTES").ok().and_then(|given| given.parse::<u64>().ok());
     let span = minutes.map_or(Duration::from_secs(40), |minutes| Duration::from_secs(minutes * 60));
     let setup = Setup {
         engines: 6,

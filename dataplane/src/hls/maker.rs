@@ -297,21 +297,21 @@ fn beginning(writer: &ChainWriter, place: &Place) -> io::Result<(u64, Box<[u8]>)
     }
 }
 
-/// How many packets before the end of `bytes` a PAT stands that nothing but the
-/// PMT of this PID, and packets that carry no stream, follow.
+/// How many packets before the end of `bytes` a PAT stands that the PMT of this PID
+/// follows at once, and nothing behind them but packets that carry no stream.
 fn psi_before(bytes: &[u8], pmt: Pid) -> Option<usize> {
-    let (mut has_pmt, mut found) = (false, None);
+    let mut has_pmt = false;
     for (before, packet) in bytes.as_chunks::<PACKET_LEN>().0.iter().rev().enumerate() {
         let packet = Packet::new(packet);
         match packet.pid() {
-            Pid::PAT if has_pmt => found = Some(before + 1),
-            pid if pid == pmt => has_pmt = true,
-            Pid::NULL => {}
-            _ if !packet.has_payload() => {}
-            _ => break,
+            Pid::PAT if has_pmt => return Some(before + 1),
+            pid if pid == pmt && packet.has_payload() => has_pmt = true,
+            _ if has_pmt => return None,
+            pid if pid == Pid::NULL || !packet.has_payload() => {}
+            _ => return None,
         }
     }
-    found
+    None
 }
 
 #[cfg(test)]

@@ -112,6 +112,43 @@ fn segments_are_the_stream_itself_with_pat_and_pmt_before_each() {
 }
 
 #[test]
+fn a_segment_begins_with_pat_and_pmt_side_by_side() {
+    // Of PAT, PMT, video, audio and null packets; small letters are without payload.
+    for (packets, found) in [
+        ("PM", Some(2)),
+        ("VPMM", Some(3)),
+        ("PMPM", Some(2)),
+        ("PMNv", Some(4)),
+        ("PNPM", Some(2)),
+        ("PNM", None),
+        ("PaM", None),
+        ("PMA", None),
+        ("Pm", None),
+        ("M", None),
+        ("P", None),
+        ("", None),
+    ] {
+        let bytes: Vec<u8> = packets.chars().flat_map(packet).collect();
+        assert_eq!(psi_before(&bytes, Pid::new(0x100).unwrap()), found, "{packets}");
+    }
+}
+
+fn packet(kind: char) -> [u8; PACKET_LEN] {
+    let pid = match kind.to_ascii_uppercase() {
+        'P' => 0_u16,
+        'M' => 0x100,
+        'V' => 0x101,
+        'A' => 0x102,
+        _ => 0x1fff,
+    };
+    let [high, low] = pid.to_be_bytes();
+    let flags = if kind.is_ascii_lowercase() { 0x20 } else { 0x10 };
+    let mut packet = [0xff; PACKET_LEN];
+    packet[..5].copy_from_slice(&[0x47, high, low, flags, 183]);
+    packet
+}
+
+#[test]
 fn a_playlist_reads_as_the_standard_has_it() {
     let mut scene = Scene::new(u64::MAX);
     scene.play(10, true);

@@ -72,7 +72,8 @@ impl Jumps {
                 told_by.push(packet.pid());
             }
             if !clock_follows && let Some(pcr) = packet.pcr().filter(|_| packet.pid() == pid) {
-                clock_follows = self.clock.is_some_and(|(its, last)| its == pid && pcr.since(last) <= NEXT_CLOCK);
+                clock_follows =
+                    self.clock.is_some_and(|(its, last)| its == pid && pcr.since(last) <= NEXT_CLOCK);
                 if !clock_follows {
                     return false;
                 }

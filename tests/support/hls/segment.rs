@@ -104,7 +104,8 @@ impl Tables {
             let head = packets.get(..tables.leading).filter(|head| !head.is_empty());
             let (led, damaged) = sections(head.unwrap_or(packets), *map);
             if led.is_empty() && damaged == 0 {
-                let text = format!("no whole PMT of PID {map} before other packets");
+                let first: Vec<u16> = packets.iter().take(8).map(|p| p.pid()).collect();
+                let text = format!("no whole PMT of PID {map} before other packets: PIDs {first:?}");
                 complaints.push(Complaint::new("segment-pmt", text));
             }
         }
