@@ -257,6 +257,11 @@ impl Notify {
         Rc::strong_count(&self.0) == 1
     }
 
+    /// Whether `other` is the same.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Waits for a call; takes it.
     pub(crate) async fn called(&self) {
         std::future::poll_fn(|cx| {

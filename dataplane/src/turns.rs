@@ -1,4 +1,5 @@
-//! Turns of sources to read: between two of them the shard looks at who has come.
+//! Turns of sources to read: whoever has come meanwhile is served first, and
+//! between two of them the shard looks at who has.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,14 +17,14 @@ use crate::rt::{Breath, Notify};
 const LIMIT: Duration = Duration::from_micros(30);
 /// After a pause like this the shard has looked meanwhile.
 const PAUSE: Duration = Duration::from_micros(20);
-/// So many are let go on at once at most.
-const MOST: usize = 16;
 
 /// Who reads next on a shard.
 #[derive(Default)]
 pub(crate) struct Turns {
     waiting: RefCell<VecDeque<Notify>>,
-    /// Called when somebody waits.
+    /// Somebody has been called, and reads.
+    is_taken: Cell<bool>,
+    /// Called when somebody waits and nobody reads.
     bell: Notify,
     /// What reads took since the shard last looked at the kernel.
     spent: Cell<Duration>,
@@ -31,45 +32,64 @@ pub(crate) struct Turns {
     ended: Cell<Monotonic>,
 }
 
+/// The right to read, or a place among those who wait for it; ends when dropped.
+pub(crate) struct Turn<'a> {
+    turns: &'a Turns,
+    call: Notify,
+    began: Option<Monotonic>,
+}
+
 impl Turns {
-    /// Waits for a turn, of which [`Self::done`] is to be told. May be dropped.
-    pub(crate) async fn take(&self) {
-        if Monotonic::now().since(self.ended.get()) > PAUSE {
-            self.spent.set(Duration::ZERO);
-        }
-        if self.waiting.borrow().is_empty() && self.spent.get() < LIMIT {
-            return;
-        }
-        let turn = Notify::default();
-        self.waiting.borrow_mut().push_back(turn.clone());
-        self.bell.call();
-        turn.called().await;
+    /// Waits for a turn: behind every task that is ready now, and all who wait.
+    pub(crate) async fn take(&self) -> Turn<'_> {
+        let mut turn = Turn { turns: self, call: Notify::default(), began: None };
+        self.waiting.borrow_mut().push_back(turn.call.clone());
+        self.go_on();
+        turn.call.called().await;
+        turn.began = Some(Monotonic::now());
+        turn
     }
 
-    /// One has read from `began` to `now`.
-    pub(crate) fn done(&self, began: Monotonic, now: Monotonic) {
-        self.spent.set(self.spent.get() + now.since(began));
-        self.ended.set(now);
+    fn go_on(&self) {
+        if !self.is_taken.get() && !self.waiting.borrow().is_empty() {
+            self.bell.call();
+        }
     }
 
-    /// Lets those who wait go on, for ever: as many at a time as the limit allows
-    /// by what the ones before them took.
+    /// Lets those who wait read, one after the other, for ever.
     pub(crate) async fn keep(self: Rc<Self>, breath: Breath) {
         loop {
             self.bell.called().await;
-            let mut at_once = 1;
-            while !self.waiting.borrow().is_empty() {
-                breath.take().await;
-                let spent = self.spent.take();
-                at_once = if spent < LIMIT { (at_once + 1).min(MOST) } else { (at_once / 2).max(1) };
-                let next: Vec<_> = {
-                    let mut waiting = self.waiting.borrow_mut();
-                    let all = waiting.len();
-                    waiting.drain(..at_once.min(all)).collect()
-                };
-                next.iter().for_each(Notify::call);
+            if self.spent.get() >= LIMIT {
+                if Monotonic::now().since(self.ended.get()) <= PAUSE {
+                    breath.take().await;
+                }
+                self.spent.set(Duration::ZERO);
+            }
+            let next = self.waiting.borrow_mut().pop_front();
+            if let Some(next) = next {
+                self.is_taken.set(true);
+                next.call();
             }
         }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.turns.waiting.borrow_mut();
+        let place = waiting.iter().position(|call| call.is(&self.call));
+        if place.and_then(|place| waiting.remove(place)).is_some() {
+            return;
+        }
+        drop(waiting);
+        if let Some(began) = self.began {
+            let now = Monotonic::now();
+            self.turns.spent.set(self.turns.spent.get() + now.since(began));
+            self.turns.ended.set(now);
+        }
+        self.turns.is_taken.set(false);
+        self.turns.go_on();
     }
 }
 
@@ -77,36 +97,49 @@ impl Turns {
 mod tests {
     use std::{future::poll_fn, task::Poll};
 
+    use millrace_boundary::Driver;
+
     use super::*;
     use crate::rt::{run, sleep, spawn};
 
+    fn begun(driver: Driver) -> Rc<Turns> {
+        let turns = Rc::<Turns>::default();
+        spawn(Rc::clone(&turns).keep(Breath::new(driver).unwrap()));
+        turns
+    }
+
     #[test]
     fn all_have_their_turn_in_order_and_one_that_leaves_holds_nobody_up() {
+        const MANY: usize = 50;
         let seen = run(|driver| async move {
-            let turns = Rc::<Turns>::default();
-            spawn(Rc::clone(&turns).keep(Breath::new(driver).unwrap()));
-            turns.take().await;
-            let began = Monotonic::now();
-            turns.done(began, began + LIMIT * 1_000);
-
-            let mut leaves = Box::pin(turns.take());
-            let first = poll_fn(|cx| Poll::Ready(leaves.as_mut().poll(cx))).await;
-            assert!(first.is_pending(), "the limit is reached");
-            drop(leaves);
+            let turns = begun(driver);
+            let held = turns.take().await;
             let seen = Rc::<RefCell<Vec<usize>>>::default();
-            for number in 0..3 * MOST {
+            let mut leaves: Vec<_> = (0..3).map(|_| Box::pin(turns.take())).collect();
+            for number in 0..MANY {
                 let (turns, seen) = (Rc::clone(&turns), Rc::clone(&seen));
                 spawn(async move {
-                    turns.take().await;
+                    let _turn = turns.take().await;
                     seen.borrow_mut().push(number);
-                    let began = Monotonic::now();
-                    turns.done(began, began + LIMIT);
                 });
             }
-            assert!(seen.borrow().is_empty(), "nobody before the shard has looked");
-            sleep(Duration::from_millis(500)).await;
+            // One leaves from among those who wait, one once it is called, and one
+            // before it has asked.
+            for leaves in &mut leaves[1..] {
+                let first = poll_fn(|cx| Poll::Ready(leaves.as_mut().poll(cx))).await;
+                assert!(first.is_pending(), "somebody reads");
+            }
+            let called = leaves.pop();
+            drop(leaves);
+            sleep(Duration::from_millis(50)).await;
+            assert!(seen.borrow().is_empty(), "somebody reads");
+            drop(held);
+            sleep(Duration::from_millis(50)).await;
+            assert!(seen.borrow().is_empty(), "the first of them is called");
+            drop(called);
+            sleep(Duration::from_millis(50)).await;
             seen.take()
         });
-        assert_eq!(seen.unwrap(), (0..3 * MOST).collect::<Vec<_>>());
+        assert_eq!(seen.unwrap(), (0..MANY).collect::<Vec<_>>());
     }
 }

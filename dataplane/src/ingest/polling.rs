@@ -11,12 +11,17 @@ use super::{
     session::Session,
     source::Source,
 };
-use crate::{context::Context, rt::sleep};
+use crate::{
+    context::{Context, random},
+    rt::sleep,
+};
 
 /// Between two questions while somebody waits for the stream to start.
 const EAGER: Duration = Duration::from_secs(1);
 /// Between two questions while it plays.
 const CALM: Duration = Duration::from_secs(5);
+/// Up to so many milliseconds less.
+const UNEVEN: u64 = 1_000;
 
 /// Asks until the source has ended.
 pub(super) async fn poll(source: Rc<Source>, session: Rc<Session>, context: Rc<Context>, path: String) {
@@ -38,7 +43,12 @@ pub(super) async fn poll(source: Rc<Source>, session: Rc<Session>, context: Rc<C
             // It says nothing about the stream; asked less often it costs less.
             Err(_) => failures = (failures + 1).min(4),
         }
-        let pause = if session.is_waiting_for(&source) { EAGER } else { CALM };
+        // Streams that began together are not asked about together for ever.
+        let pause = if session.is_waiting_for(&source) {
+            EAGER
+        } else {
+            CALM - Duration::from_millis(random() % UNEVEN)
+        };
         let took = Monotonic::now().since(asked);
         sleep((pause * (1 << failures)).saturating_sub(took).max(Duration::from_millis(200))).await;
     }

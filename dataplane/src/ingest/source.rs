@@ -28,8 +28,10 @@ use crate::{
 /// A read shorter than what there may be is followed by a pause: viewers are
 /// visited every 160 ms, so reading more often than that gains them nothing.
 const READ_PAUSE: Duration = Duration::from_millis(40);
-/// And before viewers may take it, when somebody waits for that.
+/// And before viewers may take it, when somebody waits for that: at first, and up
+/// to [`READ_PAUSE`] as a [`START_SHARE`]th of what that has taken so far.
 const START_PAUSE: Duration = Duration::from_millis(5);
+const START_SHARE: u32 = 32;
 /// After a long read: time for the shard's other work.
 const BREATH: Duration = Duration::from_millis(1);
 /// How often a full window is looked at again.
@@ -439,6 +441,7 @@ impl Source {
         };
         let mut reader = Reader::new(socket, framing);
         let (mut most, mut full) = (READ_LIMIT, 0);
+        let began = Monotonic::now();
         let mut turn = reader.take_first(context, first, |packets| session.packets(context, self, packets));
         loop {
             let noted = self.note_skipped(context, reader.packets());
@@ -455,7 +458,7 @@ impl Source {
                     None => Duration::ZERO,
                 },
                 Turn::Read(_) if session.stream.window().is_open() => READ_PAUSE,
-                Turn::Read(_) => START_PAUSE,
+                Turn::Read(_) => (Monotonic::now().since(began) / START_SHARE).clamp(START_PAUSE, READ_PAUSE),
             };
             if let Err(failure) = noted {
                 return Some(failure);
@@ -470,14 +473,13 @@ impl Source {
             if let Err(failure) = unless_called(&self.quit, self.catch_up(session, context)).await? {
                 return Some(failure);
             }
-            unless_called(&self.quit, context.turns.take()).await?;
+            let turn_to_read = unless_called(&self.quit, context.turns.take()).await?;
             let began = Monotonic::now();
             turn = reader.turn(context, most, |packets| session.packets(context, self, packets));
-            let ended = Monotonic::now();
-            context.turns.done(began, ended);
             if let Some(outcome) = self.judge(&turn) {
-                context.record(Operation::MpegtsChunkRead, began, ended, outcome);
+                context.record(Operation::MpegtsChunkRead, began, Monotonic::now(), outcome);
             }
+            drop(turn_to_read);
         }
     }
 
@@ -488,10 +490,9 @@ impl Source {
     pub(super) async fn catch_up(&self, session: &Session, context: &Context) -> Result<(), Failure> {
         let mut pumped = 0;
         while session.has_backlog(self) {
-            context.turns.take().await;
-            let began = Monotonic::now();
+            let turn = context.turns.take().await;
             session.pump(context)?;
-            context.turns.done(began, Monotonic::now());
+            drop(turn);
             pumped += 1;
             if pumped % AHEAD_TURNS == 0 {
                 sleep(BREATH).await;

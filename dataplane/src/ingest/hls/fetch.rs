@@ -149,11 +149,9 @@ impl Fetch<'_> {
                 None => return Ok(0),
             }
         }
-        let turns = &self.run.context.turns;
-        turns.take().await;
-        let began = Monotonic::now();
+        let turn = self.run.context.turns.take().await;
         let payload = self.read(reply)?;
-        turns.done(began, Monotonic::now());
+        drop(turn);
         if !reply.is_over() {
             sleep(if payload < SHORT_READ { READ_PAUSE } else { BREATH }).await;
         }
