@@ -26,8 +26,8 @@ const ASKED_WITHIN: Duration = Duration::from_secs(60);
 /// So many segments are looked into for what the stream is made of, from its
 /// beginning and from each break.
 const FORMAT_LOOKS: u32 = 3;
-/// Of each, this much.
-const FORMAT_BYTES: usize = 1 << 20;
+/// Of each, the first of these that tells, in bytes.
+const FORMAT_BYTES: [usize; 3] = [64 << 10, 256 << 10, 1 << 20];
 /// Segments kept however large they are: with fewer a player cannot begin.
 const LEAST_KEPT: usize = 3;
 /// Packets before a random access unit that may be its PAT and PMT.
@@ -222,9 +222,18 @@ impl Maker {
         let Some(newest) = self.segments.back().filter(|_| self.looks > 0) else { return Ok(()) };
         let psi = newest.body.slices.first().and_then(|slice| slice.segment.psi());
         let Some(psi) = psi.or(writer.psi()) else { return Ok(()) };
-        let formats = Formats::of(psi, &newest.body.beginning(FORMAT_BYTES)?);
-        self.looks = if formats.codecs().is_some() { 0 } else { self.looks - 1 };
-        self.formats = Arc::new(formats);
+        self.looks -= 1;
+        for most in FORMAT_BYTES {
+            let formats = Formats::of(psi, &newest.body.beginning(most)?);
+            let is_known = formats.codecs().is_some();
+            self.formats = Arc::new(formats);
+            if is_known {
+                self.looks = 0;
+            }
+            if is_known || newest.body.len() <= most as u64 {
+                break;
+            }
+        }
         Ok(())
     }
 
