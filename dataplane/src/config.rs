@@ -44,6 +44,8 @@ pub struct StreamConfig {
     pub window: Duration,
     /// The window's limit in bytes, for one stream.
     pub window_bytes: u64,
+    /// What all windows and media segments take together, in bytes.
+    pub memory: u64,
     /// Streams at once, over all shards.
     pub max_streams: u32,
     /// Whether transport file and direct URLs may point at loopback, private
@@ -115,6 +117,7 @@ impl Default for StreamConfig {
             silence_limit: Duration::from_secs(90),
             window: Duration::from_secs(30),
             window_bytes: 64 << 20,
+            memory: 4 << 30,
             max_streams: 1_000,
             private_urls: false,
         }

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use millrace_boundary::{
@@ -23,9 +24,23 @@ use crate::{
         Memory, READ_LIMIT, StartTimes,
         queue::{Queue, Tickets},
     },
+    segment::{Held, Window},
     stream::Ended,
     turns::Turns,
 };
+
+/// Less memory than this is too little for a stream: at 8 Mbit/s it lasts for 16 s,
+/// half of which is its window.
+const LEAST_SHARE: u64 = 16 << 20;
+
+/// What of a stream is kept at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Behind playout.
+    pub(crate) time: Duration,
+    /// In all, whatever its age.
+    pub(crate) bytes: u64,
+}
 
 /// Counts that the limits of all shards together are held against, and the
 /// order in which all of them wait for slots.
@@ -34,6 +49,8 @@ pub(crate) struct Totals {
     viewers: AtomicU32,
     streams: AtomicU32,
     hedges: AtomicU32,
+    /// What all windows take.
+    held: Arc<Held>,
     pub(crate) tickets: Tickets,
     /// Of HLS viewers' tokens.
     pub(crate) seal: Seal,
@@ -53,6 +70,7 @@ impl Totals {
             viewers: AtomicU32::new(0),
             streams: AtomicU32::new(0),
             hedges: AtomicU32::new(0),
+            held: Arc::default(),
             tickets: Tickets::new(shards),
             seal: Seal::default(),
         }
@@ -156,6 +174,41 @@ impl Context {
         let limit = self.config.viewer.max_viewers;
         let full = || Ended::new(Cause::AtCapacity, format!("{limit} viewers are connected"));
         self.totals.viewer(limit).ok_or_else(full)
+    }
+
+    /// A place among the streams of all shards.
+    ///
+    /// # Errors
+    /// When there are as many as may be, or as memory allows.
+    pub(crate) fn stream_permit(&self) -> Result<Permit, Ended> {
+        let config = &self.config.stream;
+        let by_memory = u32::try_from(config.memory / LEAST_SHARE).unwrap_or(u32::MAX).max(1);
+        let detail = if by_memory < config.max_streams {
+            format!("{by_memory} streams are running, for more of which streams.memory is too little")
+        } else {
+            format!("{} streams are running", config.max_streams)
+        };
+        let full = || Ended::new(Cause::AtCapacity, detail);
+        self.totals.stream(config.max_streams.min(by_memory)).ok_or_else(full)
+    }
+
+    /// A window that counts towards what all of them take.
+    pub(crate) fn new_window(&self) -> Arc<Window> {
+        Arc::new(Window::new(Arc::clone(&self.totals.held)))
+    }
+
+    /// What may be kept of each stream now: while all of them take as much memory as
+    /// they may, an equal share, half of it for the window and half for media
+    /// segments that have left it.
+    pub(crate) fn limits(&self) -> Limits {
+        let config = &self.config.stream;
+        let bytes = if self.totals.held.bytes() < config.memory {
+            config.window_bytes
+        } else {
+            let streams = u64::from(self.totals.streams.load(Ordering::Relaxed)).max(1);
+            config.window_bytes.min(config.memory / streams / 2)
+        };
+        Limits { time: config.window, bytes }
     }
 
     /// How many shards there are.

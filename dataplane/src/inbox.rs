@@ -103,9 +103,9 @@ impl Registry {
         if let Err(resting) = context.memory.borrow().admit(&content.key, Monotonic::now()) {
             return Found::Refused(resting.into());
         }
-        let Some(permit) = context.totals.stream(context.config.stream.max_streams) else {
-            let detail = format!("{} streams are running", context.config.stream.max_streams);
-            return Found::Refused(Ended::new(Cause::AtCapacity, detail));
+        let permit = match context.stream_permit() {
+            Ok(permit) => permit,
+            Err(full) => return Found::Refused(full),
         };
         let (session, seat) = Session::begin(context, content.clone(), permit);
         self.streams.borrow_mut().insert(content.key.clone(), Arc::clone(seat.stream()));

@@ -147,6 +147,7 @@ pub(crate) const KEYS: &[&dyn AnyKey] = &[
     &STANDBY_VIEWERS,
     &WINDOW,
     &WINDOW_BYTES,
+    &MEMORY,
     &MAX_STREAMS,
     &PRIVATE_URLS,
     &SEGMENT,
@@ -321,6 +322,14 @@ pub(crate) const WINDOW_BYTES: Key<Bytes> = Key {
     about: "The same in memory: the window of one stream never takes more.",
     range: size(1 << 20, 4 << 30),
     default: || Bytes(StreamConfig::default().window_bytes),
+};
+
+pub(crate) const MEMORY: Key<Bytes> = Key {
+    path: "streams.memory",
+    about: "What all of them take together, HLS segments included: beyond that each keeps an\n\
+            equal share, of 16 MiB at least. \"0B\" for half of what the process may use.",
+    range: size(0, 1 << 44),
+    default: || Bytes(0),
 };
 
 pub(crate) const MAX_STREAMS: Key<u32> = Key {

@@ -22,7 +22,7 @@ use std::{
 use millrace_control::{DockerUri, Subnet};
 use millrace_dataplane::{HlsConfig, StreamConfig, ViewerConfig};
 
-use crate::congestion;
+use crate::{congestion, limits};
 use complaint::Complaint;
 pub(crate) use complaint::Complaints;
 pub(crate) use fleet::DockerHost;
@@ -220,6 +220,10 @@ impl Settings {
                 standby_viewers: layers.get(&keys::STANDBY_VIEWERS, complaints),
                 window: layers.get(&keys::WINDOW, complaints),
                 window_bytes: layers.get(&keys::WINDOW_BYTES, complaints).0,
+                memory: match layers.get(&keys::MEMORY, complaints).0 {
+                    0 => limits::memory() / 2,
+                    bytes => bytes,
+                },
                 max_streams: layers.get(&keys::MAX_STREAMS, complaints),
                 private_urls: layers.get(&keys::PRIVATE_URLS, complaints),
             },
@@ -283,6 +287,13 @@ fn cross_check(settings: &Settings, layers: &Layers, complaints: &mut Vec<Compla
             "streams.window",
             "viewers.prebuffer",
             "the window must be longer than the prebuffer",
+        ),
+        (
+            // A default gives way.
+            streams.memory < streams.window_bytes && was_given("streams.memory"),
+            "streams.memory",
+            "streams.window_bytes",
+            "all streams together must not have less memory than one may take",
         ),
         (
             hls.segment > hls.longest,
@@ -394,6 +405,7 @@ mod tests {
         ("streams.standby_viewers", "5"),
         ("streams.window", "10m"),
         ("streams.window_bytes", "4GiB"),
+        ("streams.memory", "1GiB"),
         ("streams.max_streams", "1"),
         ("streams.private_urls", "true"),
         ("hls.segment", "1s"),

@@ -28,7 +28,8 @@ const ASKED_WITHIN: Duration = Duration::from_secs(60);
 const FORMAT_LOOKS: u32 = 3;
 /// Of each, the first of these that tells, in bytes.
 const FORMAT_BYTES: [usize; 3] = [64 << 10, 256 << 10, 1 << 20];
-/// Segments kept however large they are: with fewer a player cannot begin.
+/// Segments kept however large they are while somebody asks: with fewer a player
+/// cannot begin.
 const LEAST_KEPT: usize = 3;
 /// Packets before a random access unit that may be its PAT and PMT.
 const LEAD_IN: usize = 16;
@@ -118,6 +119,11 @@ impl Maker {
             limit,
             comes,
         }
+    }
+
+    /// Keeps at most so many bytes of segments that have ended from now on.
+    pub(crate) fn limit(&mut self, bytes: u64) {
+        self.limit = bytes;
     }
 
     pub(crate) fn comes(&self) -> Comes {
@@ -275,7 +281,11 @@ impl Maker {
         let spare = self.cutter.target_duration().unwrap_or_default();
         let mut behind: Duration = self.segments.iter().map(|segment| segment.duration).sum();
         let mut bytes: u64 = self.segments.iter().map(|segment| segment.body.len()).sum();
-        while let Some(oldest) = self.segments.front().filter(|_| self.segments.len() > LEAST_KEPT) {
+        while let Some(oldest) = self.segments.front() {
+            let least = if is_asked_for || bytes <= self.limit { LEAST_KEPT } else { 1 };
+            if self.segments.len() <= least {
+                break;
+            }
             let is_due = behind > listed * 2 + oldest.duration * 2 + spare;
             let has_left = || oldest.body.slices.first().is_none_or(|slice| writer.has_left(&slice.segment));
             if !is_due && bytes <= self.limit && (is_asked_for || !has_left()) {

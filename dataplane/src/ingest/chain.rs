@@ -19,7 +19,7 @@ use super::{
     watch::{Verdict, Watch},
 };
 use crate::{
-    config::StreamConfig,
+    context::Limits,
     hls::{Maker, Now},
     segment::{Candidate, ChainWriter, Fit, STOCK, Window},
 };
@@ -304,7 +304,7 @@ impl Chain {
 
     /// Moves playout on, lets go of what lies behind it, and says whether there
     /// is room for more.
-    pub(super) fn make_room(&mut self, config: &StreamConfig, now: Monotonic) -> bool {
+    pub(super) fn make_room(&mut self, limits: Limits, now: Monotonic) -> bool {
         let head = self.writer.head();
         let at = self.playout.advance(now, head);
         self.writer.window().set_playout(at);
@@ -312,18 +312,19 @@ impl Chain {
         if ahead > STOCK {
             self.stocked_until = now + ahead;
         }
-        self.writer.trim(at, config.window, config.window_bytes);
-        self.writer.kept_bytes() <= config.window_bytes
+        self.maker.limit(limits.bytes);
+        self.writer.trim(at, limits.time, limits.bytes);
+        self.writer.kept_bytes() <= limits.bytes
     }
 
     /// Looks at the clock, and at what the source has brought of late.
-    pub(super) fn look(&mut self, config: &StreamConfig, now: Monotonic) -> Option<Verdict> {
+    pub(super) fn look(&mut self, limits: Limits, now: Monotonic) -> Option<Verdict> {
         if self.held_since.is_some_and(|since| now.since(since) >= LONGEST_HELD) {
             let held = self.take_held();
             // Without memory for these there is none for what follows, which tells.
             self.publish(&held, now).ok();
         }
-        self.make_room(config, now);
+        self.make_room(limits, now);
         self.look_at_leap(now);
         // Without memory for it there is none for what follows, which tells.
         self.show(now).ok();

@@ -4,11 +4,16 @@ use millrace_media::ts::{ContinuityChecker, PACKET_LEN, Packet, Pcr, Verdict as 
 
 use super::{super::ahead::PIECE, *};
 use crate::{
-    config::HlsConfig,
+    config::{HlsConfig, StreamConfig},
     segment::tests::{Maker, read},
 };
 
 const SECOND: u64 = 27_000_000;
+
+fn limits() -> Limits {
+    let config = StreamConfig::default();
+    Limits { time: config.window, bytes: config.window_bytes }
+}
 
 fn cut() -> crate::hls::Maker {
     crate::hls::Maker::new(Arc::default(), &HlsConfig::default(), u64::MAX, crate::hls::Comes::Steadily)
@@ -178,7 +183,6 @@ fn another_source_that_begins_where_the_chain_ends_goes_on_there() {
 /// Seconds until what comes is found to starve: `trickle` PAT and PMT, which
 /// have no clock, each second, behind twenty seconds in real time.
 fn starves(trickle: usize) -> Option<u64> {
-    let config = StreamConfig::default();
     let start = Monotonic(Duration::from_secs(1_000));
     let mut maker = Maker::new();
     let mut candidate = Candidate::new();
@@ -191,7 +195,7 @@ fn starves(trickle: usize) -> Option<u64> {
             _ => (0..trickle).flat_map(|_| maker.psi(0)).collect(),
         };
         chain.append(&packets, now).unwrap();
-        let verdict = chain.look(&config, now);
+        let verdict = chain.look(limits(), now);
         verdict == Some(Verdict::Starving)
     })
 }
@@ -212,9 +216,8 @@ fn what_is_held_back_is_given_out_in_time_when_no_clock_comes() {
     let mut chain = Chain::begin(Arc::default(), cut(), candidate, start).unwrap();
     // Counters from the start again, and no clock.
     chain.append(&Maker::new().psi(0), start).unwrap();
-    let config = StreamConfig::default();
     let published = [0, 500, 999, 1_000].map(|millis| {
-        chain.look(&config, start + Duration::from_millis(millis));
+        chain.look(limits(), start + Duration::from_millis(millis));
         chain.writer().published() / PACKET_LEN as u64
     });
     assert_eq!(published, [27, 27, 27, 29]);
@@ -228,10 +231,10 @@ fn a_stock_is_read_a_quarter_faster_than_it_plays() {
     candidate.push(&[maker.psi(0), maker.run(25 * 20, 50)].concat());
     let mut chain = Chain::begin(Arc::default(), cut(), candidate, start).unwrap();
     chain.flush(start).unwrap();
-    chain.look(&StreamConfig::default(), start);
+    chain.look(limits(), start);
     assert_eq!(chain.leisure(start), None, "a prebuffer");
     chain.append(&maker.run(25 * 40, 50), start).unwrap();
-    chain.look(&StreamConfig::default(), start);
+    chain.look(limits(), start);
     // 4,700 bytes a second: what is read at once plays for seconds.
     assert_eq!(chain.leisure(start), Some(LEISURE_MOST), "a minute");
     // With four hundred packets to each of its own.
@@ -274,7 +277,6 @@ fn what_a_source_had_brought_is_published_by_and_by_and_all_of_it_before_what_fo
 #[test]
 fn hls_players_see_a_stream_once_what_was_sent_ahead_is_read() {
     let start = Monotonic(Duration::from_secs(1_000));
-    let config = StreamConfig::default();
     // Seconds of stream that come within each twentieth of a second, and what
     // players have listed after it.
     let (steadily, by_segment) = (crate::hls::Comes::Steadily, crate::hls::Comes::BySegment);
@@ -298,7 +300,7 @@ fn hls_players_see_a_stream_once_what_was_sent_ahead_is_read() {
             if how == by_segment && tick == 2 {
                 chain.land();
             }
-            chain.look(&config, now);
+            chain.look(limits(), now);
             assert_eq!(window.is_open(), shelf.list().is_some(), "{name}: TS and HLS alike");
             let Some(list) = shelf.list() else { return 0 };
             let newest = list.listed().last().unwrap();

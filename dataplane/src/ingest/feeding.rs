@@ -46,7 +46,7 @@ impl Session {
         }
         let now = Monotonic::now();
         let has_room =
-            self.chain.borrow_mut().as_mut().is_none_or(|chain| chain.make_room(&context.config.stream, now));
+            self.chain.borrow_mut().as_mut().is_none_or(|chain| chain.make_room(context.limits(), now));
         if !has_room {
             // An engine that waits is not silent.
             self.apply(context, Event::Bytes, now);
@@ -141,7 +141,7 @@ impl Session {
     pub(super) fn look_at_chain(self: &Rc<Self>, context: &Rc<Context>, now: Monotonic) {
         let mut chain = self.chain.borrow_mut();
         let Some(chain_now) = chain.as_mut() else { return };
-        let verdict = chain_now.look(&context.config.stream, now);
+        let verdict = chain_now.look(context.limits(), now);
         let errors = self.gauges.note(chain_now);
         context.count(|c| c.continuity_errors += errors);
         if chain_now.quiet_for(now) >= FILLER_AFTER && self.has_played() {
@@ -255,10 +255,9 @@ impl Session {
         let spliced = match &mut *self.chain.borrow_mut() {
             Some(chain) => chain.splice(candidate, now),
             none => {
-                let limit = context.config.stream.window_bytes;
                 let shelf = Arc::clone(self.stream.shelf());
                 let comes = if source.output == Output::Hls { Comes::BySegment } else { Comes::Steadily };
-                let maker = Maker::new(shelf, &context.config.hls, limit, comes);
+                let maker = Maker::new(shelf, &context.config.hls, context.limits().bytes, comes);
                 Chain::begin(self.stream.shared_window(), maker, candidate, now).map(|chain| {
                     *none = Some(chain);
                     "from its first packet"

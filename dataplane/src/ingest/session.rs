@@ -86,7 +86,7 @@ impl Session {
             silence: config.silence_limit,
         };
         let id = SessionId(random());
-        let stream = Stream::new(id, content.key.clone(), Arc::default());
+        let stream = Stream::new(id, content.key.clone(), context.new_window());
         let seat = stream.enter().expect("a new stream is open");
         let mut effects = Vec::new();
         let life = Life::new(limits, now, &mut effects);

@@ -9,6 +9,10 @@ use std::{
     collections::VecDeque,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use rustix::{
@@ -44,32 +48,56 @@ pub(crate) fn discard_some() -> bool {
     !some.is_empty()
 }
 
+/// What all memory of some server may take, in bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Held(AtomicU64);
+
+impl Held {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A memfd of fixed size.
 #[derive(Debug)]
-pub(super) struct Memory(Option<OwnedFd>);
+pub(super) struct Memory {
+    fd: Option<OwnedFd>,
+    held: Arc<Held>,
+    /// As so much.
+    counts: AtomicU64,
+}
 
 impl Memory {
-    /// `capacity` bytes, which it keeps for its whole life.
+    /// `capacity` bytes, which it keeps for its whole life, and which count as `held`.
     ///
     /// # Errors
     /// When the process has no descriptor left.
-    pub(super) fn new(capacity: usize) -> io::Result<Self> {
+    pub(super) fn new(capacity: usize, held: Arc<Held>) -> io::Result<Self> {
         let fd = memfd_create("millrace-segment", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&fd, capacity as u64)?;
+        let capacity = capacity as u64;
+        ftruncate(&fd, capacity)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        Ok(Self(Some(fd)))
+        held.0.fetch_add(capacity, Ordering::Relaxed);
+        Ok(Self { fd: Some(fd), held, counts: AtomicU64::new(capacity) })
+    }
+
+    /// No more than the `written` first bytes will ever be.
+    pub(super) fn finish(&self, written: usize) {
+        let before = self.counts.swap(written as u64, Ordering::Relaxed);
+        self.held.0.fetch_sub(before - written as u64, Ordering::Relaxed);
     }
 }
 
 impl AsFd for Memory {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_ref().expect("it is taken only when dropped").as_fd()
+        self.fd.as_ref().expect("it is taken only when dropped").as_fd()
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        let mut own = self.0.take();
+        self.held.0.fetch_sub(*self.counts.get_mut(), Ordering::Relaxed);
+        let mut own = self.fd.take();
         // A thread that ends gives back at once.
         let _over = DISCARDED.try_with(|discarded| {
             if let Ok(mut discarded) = discarded.try_borrow_mut()
@@ -123,9 +151,24 @@ pub(crate) fn read_at(fd: impl AsFd, mut buffer: &mut [u8], mut offset: u64) -> 
 mod tests {
     use super::*;
 
+    fn memory(capacity: usize) -> io::Result<Memory> {
+        Memory::new(capacity, Arc::default())
+    }
+
+    #[test]
+    fn what_is_held_counts_until_it_is_let_go_of() {
+        let held = Arc::<Held>::default();
+        let both = [4096, 1 << 20].map(|capacity| Memory::new(capacity, Arc::clone(&held)).unwrap());
+        assert_eq!(held.bytes(), 4096 + (1 << 20));
+        both[1].finish(1_880);
+        assert_eq!(held.bytes(), 4096 + 1_880);
+        drop(both);
+        assert_eq!(held.bytes(), 0);
+    }
+
     #[test]
     fn a_segment_keeps_its_size() {
-        let fd = Memory::new(1 << 16).unwrap();
+        let fd = memory(1 << 16).unwrap();
         assert!(ftruncate(&fd, 1).is_err(), "shrink");
         assert!(ftruncate(&fd, 1 << 20).is_err(), "grow");
         assert!(write_at(&fd, b"x", 1 << 16).is_err(), "write behind the end");
@@ -133,14 +176,14 @@ mod tests {
 
     #[test]
     fn what_a_thread_lets_go_of_is_given_back_one_by_one_where_it_asks_for_that() {
-        drop(Memory::new(4096).unwrap());
+        drop(memory(4096).unwrap());
         assert!(!discard_some(), "kept without being asked to");
         discard_bit_by_bit();
-        let kept = Memory::new(4096).unwrap();
-        (0..2).for_each(|_| drop(Memory::new(4096).unwrap()));
+        let kept = memory(4096).unwrap();
+        (0..2).for_each(|_| drop(memory(4096).unwrap()));
         assert!(discard_some() && discard_some(), "not kept");
         assert!(!discard_some(), "more than was let go of");
-        (0..SHARE + 1).for_each(|_| drop(Memory::new(4096).unwrap()));
+        (0..SHARE + 1).for_each(|_| drop(memory(4096).unwrap()));
         let rounds = std::iter::repeat_with(discard_some).take_while(|some| *some).count();
         assert_eq!(rounds, SHARE, "two at first, then one at a time");
         write_at(&kept, b"x", 0).unwrap();
@@ -148,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_the_descriptor_reads() {
-        let fd = Memory::new(8192).unwrap();
+        let fd = memory(8192).unwrap();
         write_at(&fd, &[7; 4000], 0).unwrap();
         write_at(&fd, &[8; 4192], 4000).unwrap();
         let mut read = vec![0; 8192];

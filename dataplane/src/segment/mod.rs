@@ -24,7 +24,7 @@ use std::{
 use millrace_media::ts::{JoinPoint, Psi};
 
 pub(crate) use candidate::{Candidate, Fit};
-pub(crate) use memfd::{discard_bit_by_bit, discard_some, read_at};
+pub(crate) use memfd::{Held, discard_bit_by_bit, discard_some, read_at};
 pub(crate) use writer::{ChainWriter, STOCK, Window};
 
 /// Join points kept of one segment; more are not recorded. At the largest

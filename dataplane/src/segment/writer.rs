@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use millrace_boundary::Monotonic;
 use millrace_media::ts::{Event, IndexStats, Indexer, JoinPoint, PACKET_LEN, Packet, Pcr, Psi};
 
-use super::{Cursor, Join, Segment, memfd, splice::Marks};
+use super::{Cursor, Held, Join, Segment, memfd, splice::Marks};
 use crate::hls::{Mark, Place, Slice};
 
 /// Capacity of a chain's first segment: a stream that nobody keeps costs little.
@@ -57,9 +57,16 @@ pub(crate) struct Window {
     joinable: AtomicBool,
     /// What the engine has sent ahead is still being read.
     filling: AtomicBool,
+    /// What it counts towards.
+    held: Arc<Held>,
 }
 
 impl Window {
+    /// Empty; what comes to be in it counts as `held`.
+    pub(crate) fn new(held: Arc<Held>) -> Self {
+        Self { held, ..Self::default() }
+    }
+
     /// Whether there is a place to join.
     pub(crate) fn has_join(&self) -> bool {
         self.joinable.load(Ordering::Acquire)
@@ -166,7 +173,7 @@ impl ChainWriter {
     /// # Errors
     /// When the process has no descriptor or memory left.
     pub(crate) fn new(window: Arc<Window>, now: Monotonic) -> io::Result<Self> {
-        let segment = open(0, 0, None, FIRST_SEGMENT_BYTES)?;
+        let segment = open(0, 0, None, FIRST_SEGMENT_BYTES, &window)?;
         let writer = Self {
             window,
             kept: VecDeque::from([Kept { segment, end: Duration::ZERO }]),
@@ -452,9 +459,10 @@ impl ChainWriter {
     fn roll(&mut self) -> io::Result<()> {
         let done = Arc::clone(self.newest());
         let start = done.start() + done.published() as u64;
-        let segment = open(done.sequence() + 1, start, self.psi.clone(), SEGMENT_BYTES)?;
+        let segment = open(done.sequence() + 1, start, self.psi.clone(), SEGMENT_BYTES, &self.window)?;
         self.capacity = SEGMENT_BYTES;
         done.next.set(Arc::clone(&segment)).expect("only the writer links segments");
+        done.memfd.finish(done.published());
         self.kept.push_back(Kept { segment, end: self.at });
         self.show();
         Ok(())
@@ -473,9 +481,15 @@ impl ChainWriter {
     }
 }
 
-fn open(sequence: u64, start: u64, psi: Option<Arc<Psi>>, capacity: usize) -> io::Result<Arc<Segment>> {
+fn open(
+    sequence: u64,
+    start: u64,
+    psi: Option<Arc<Psi>>,
+    capacity: usize,
+    window: &Window,
+) -> io::Result<Arc<Segment>> {
     Ok(Arc::new(Segment {
-        memfd: memfd::Memory::new(capacity)?,
+        memfd: memfd::Memory::new(capacity, Arc::clone(&window.held))?,
         sequence,
         start,
         published: AtomicUsize::new(0),
