@@ -49,7 +49,7 @@ pub(crate) struct Totals {
     viewers: AtomicU32,
     streams: AtomicU32,
     hedges: AtomicU32,
-    /// What all windows take.
+    /// What all segments take.
     held: Arc<Held>,
     pub(crate) tickets: Tickets,
     /// Of HLS viewers' tokens.
@@ -110,6 +110,8 @@ pub(crate) struct Context {
     pub(crate) id: ShardId,
     pub(crate) config: Config,
     pub(crate) totals: Arc<Totals>,
+    /// What the segments of its streams take.
+    pub(crate) held: Arc<Held>,
     /// The way to every shard, this one included.
     pub(crate) peers: Vec<Mailbox<Peer>>,
     control: Mailbox<FromShard>,
@@ -140,10 +142,12 @@ impl Context {
         peers: Vec<Mailbox<Peer>>,
         control: Mailbox<FromShard>,
     ) -> Rc<Self> {
+        let held = Arc::new(Held::part_of(Arc::clone(&totals.held)));
         Rc::new(Self {
             id,
             config,
             totals,
+            held,
             peers,
             control,
             // Nobody knows yet what there is: whoever comes before the first table waits for it.
@@ -194,7 +198,7 @@ impl Context {
 
     /// A window that counts towards what all of them take.
     pub(crate) fn new_window(&self) -> Arc<Window> {
-        Arc::new(Window::new(Arc::clone(&self.totals.held)))
+        Arc::new(Window::new(Arc::clone(&self.held)))
     }
 
     /// What may be kept of each stream now: while all of them take as much memory as

@@ -498,7 +498,7 @@ impl Shard {
             viewers: (fanout.sending() + self.hall.desk.guests()) as u64,
             viewers_waiting: fanout.waiting() as u64,
             waiting: self.context.queue.waiting(),
-            segment_bytes: sessions.iter().map(|s| s.window_bytes()).sum(),
+            segment_bytes: self.context.held.bytes(),
             streams: sessions
                 .iter()
                 .take(NAMED_STREAMS)

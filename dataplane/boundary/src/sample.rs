@@ -212,7 +212,8 @@ pub struct ShardSample {
     pub streams: Vec<StreamSample>,
     /// Contents that rest after failures; at most 100 are named.
     pub blocked: Vec<BlockedContent>,
-    /// Memory in segments of the streams it owns, in bytes.
+    /// Memory in segments of the streams it owns, those included that HLS players
+    /// may still ask for, in bytes.
     pub segment_bytes: u64,
     /// How late viewers were visited after their time, in microseconds.
     pub lateness_us: Histogram<u64>,

@@ -97,9 +97,4 @@ impl Session {
             live_last_unix: stat.live_last,
         })
     }
-
-    /// Bytes kept for viewers.
-    pub(crate) fn window_bytes(&self) -> u64 {
-        self.gauges.window_bytes.get()
-    }
 }

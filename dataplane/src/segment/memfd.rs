@@ -48,13 +48,31 @@ pub(crate) fn discard_some() -> bool {
     !some.is_empty()
 }
 
-/// What all memory of some server may take, in bytes.
+/// How much of this memory there is: somewhere, and with that in some whole.
 #[derive(Debug, Default)]
-pub(crate) struct Held(AtomicU64);
+pub(crate) struct Held {
+    bytes: AtomicU64,
+    whole: Option<Arc<Held>>,
+}
 
 impl Held {
+    /// Nothing yet, as a part of `whole`.
+    pub(crate) fn part_of(whole: Arc<Self>) -> Self {
+        Self { whole: Some(whole), ..Self::default() }
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.whole.iter().for_each(|whole| whole.add(bytes));
+    }
+
+    fn sub(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.whole.iter().for_each(|whole| whole.sub(bytes));
     }
 }
 
@@ -77,14 +95,14 @@ impl Memory {
         let capacity = capacity as u64;
         ftruncate(&fd, capacity)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        held.0.fetch_add(capacity, Ordering::Relaxed);
+        held.add(capacity);
         Ok(Self { fd: Some(fd), held, counts: AtomicU64::new(capacity) })
     }
 
     /// No more than the `written` first bytes will ever be.
     pub(super) fn finish(&self, written: usize) {
         let before = self.counts.swap(written as u64, Ordering::Relaxed);
-        self.held.0.fetch_sub(before - written as u64, Ordering::Relaxed);
+        self.held.sub(before - written as u64);
     }
 }
 
@@ -96,7 +114,7 @@ impl AsFd for Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.held.0.fetch_sub(*self.counts.get_mut(), Ordering::Relaxed);
+        self.held.sub(*self.counts.get_mut());
         let mut own = self.fd.take();
         // A thread that ends gives back at once.
         let _over = DISCARDED.try_with(|discarded| {
@@ -157,13 +175,18 @@ mod tests {
 
     #[test]
     fn what_is_held_counts_until_it_is_let_go_of() {
-        let held = Arc::<Held>::default();
-        let both = [4096, 1 << 20].map(|capacity| Memory::new(capacity, Arc::clone(&held)).unwrap());
-        assert_eq!(held.bytes(), 4096 + (1 << 20));
-        both[1].finish(1_880);
-        assert_eq!(held.bytes(), 4096 + 1_880);
-        drop(both);
-        assert_eq!(held.bytes(), 0);
+        let whole = Arc::<Held>::default();
+        let parts = [(); 2].map(|()| Arc::new(Held::part_of(Arc::clone(&whole))));
+        let bytes = || (parts[0].bytes(), parts[1].bytes(), whole.bytes());
+        let [first, second] = [(4096, 0), (1 << 20, 1)]
+            .map(|(capacity, part)| Memory::new(capacity, Arc::clone(&parts[part])).unwrap());
+        assert_eq!(bytes(), (4096, 1 << 20, 4096 + (1 << 20)));
+        second.finish(1_880);
+        assert_eq!(bytes(), (4096, 1_880, 4096 + 1_880));
+        drop(first);
+        assert_eq!(bytes(), (0, 1_880, 1_880));
+        drop(second);
+        assert_eq!(bytes(), (0, 0, 0));
     }
 
     #[test]
