@@ -3,17 +3,14 @@
 
 use std::{
     collections::BTreeSet,
-    io::ErrorKind,
     time::{Duration, Instant, SystemTime},
 };
 
 use millrace_emulator::{Emulator, Scenario, signed::Report};
-use serde_json::Value;
 use support::{
     Viewer,
     pool::{engines, healthy, path_of, serve_ready, signed},
     rows::run_all,
-    server::parse_answer,
 };
 
 mod support;
@@ -228,13 +225,8 @@ fn every_fault_of_a_content_gives_what_its_row_says() {
         let mut viewer = Viewer::ask(server.address(), &path_of(id)).unwrap();
         let mut verifier = id.verifier().unwrap();
         let limit = Duration::from_secs(20);
-        let asked = Instant::now();
         if let Refused(status, cause) = expect {
-            let bytes = viewer.read_for(limit).unwrap();
-            let answer = parse_answer(&bytes).unwrap_or_else(|| panic!("no answer within {limit:?}"));
-            let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-            let said = json["error"]["cause"].as_str().unwrap_or("");
-            assert_eq!((answer.status, said), (status, cause), "after {:?}: {json}", asked.elapsed());
+            viewer.expect_refusal(limit, status, cause);
             assert_well_used(&emulator);
             return;
         }
@@ -244,8 +236,8 @@ fn every_fault_of_a_content_gives_what_its_row_says() {
             Whole(seconds) | Mended(seconds) | Passed(seconds) => seconds,
             Ended(_) | Refused(..) => limit.as_secs(),
         };
-        let mut push = |bytes: &[u8]| verifier.push(bytes, SystemTime::now());
-        let (ended, longest) = read(&mut viewer, &mut push, Instant::now() + Duration::from_secs(seconds));
+        let push = |bytes: &[u8]| verifier.push(bytes, SystemTime::now());
+        let (ended, longest) = viewer.read_until(Instant::now() + Duration::from_secs(seconds), push);
         let report = verifier.report();
         let is_right = match expect {
             Whole(_) => !ended && report.is_unbroken() && report.signalled_jumps == 0,
@@ -276,11 +268,11 @@ fn every_fault_of_an_engine_is_survived_while_others_are_well() {
         let mut verifier = id.verifier().unwrap();
         assert_eq!(viewer.head(Duration::from_secs(10)).unwrap().0, 200);
         let mut push = |bytes: &[u8]| verifier.push(bytes, SystemTime::now());
-        let (ended, _) = read(&mut viewer, &mut push, Instant::now() + Duration::from_secs(3));
+        let (ended, _) = viewer.read_until(Instant::now() + Duration::from_secs(3), &mut push);
         assert!(!ended);
         let playing = (0..3).find(|engine| emulator.engine_counters(*engine).open_readers == 1).unwrap();
         emulator.set_engine_scenario(playing, text.parse().unwrap());
-        let (ended, longest) = read(&mut viewer, &mut push, Instant::now() + Duration::from_secs(seconds));
+        let (ended, longest) = viewer.read_until(Instant::now() + Duration::from_secs(seconds), &mut push);
         let report = verifier.report();
         assert!(!ended && report.is_unbroken() && report.signalled_jumps == 0, "ended {ended}: {report:?}");
         assert!(longest < Duration::from_secs(2), "{longest:?} without a byte: {report:?}");
@@ -297,22 +289,4 @@ fn every_fault_of_an_engine_is_survived_while_others_are_well() {
 fn run_of(report: &Report) -> Duration {
     let packets = report.first.zip(report.last).map_or(0, |(first, last)| last.saturating_sub(first));
     Duration::from_micros(packets * 1504)
-}
-
-/// Reads until `deadline` or the end: whether it was the end, and the longest
-/// time without a byte.
-fn read(viewer: &mut Viewer, push: &mut impl FnMut(&[u8]), deadline: Instant) -> (bool, Duration) {
-    let mut piece = vec![0; 64 << 10];
-    let (mut longest, mut latest) = (Duration::ZERO, Instant::now());
-    loop {
-        let outcome = viewer.read_some(&mut piece, deadline);
-        longest = longest.max(latest.elapsed());
-        latest = Instant::now();
-        match outcome {
-            Ok(0) => return (true, longest),
-            Ok(read) => push(&piece[..read]),
-            Err(error) if error.kind() == ErrorKind::TimedOut => return (false, longest),
-            Err(error) => panic!("broken instead of closed: {error}"),
-        }
-    }
 }

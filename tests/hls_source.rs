@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     process::Command,
     thread,
@@ -21,7 +21,6 @@ use support::{
     get,
     pool::{engines_with, healthy, kept_waiting, path_of, serve, serve_ready, session, signed, status},
     rows::run_all,
-    server::parse_answer,
     skip,
     stage::{Driver, Setup, Stage},
     wait_until,
@@ -160,13 +159,7 @@ fn check(server: &Server, id: ContentId, expect: Expect, deadline: Duration) {
     let mut viewer = Viewer::ask(server.address(), &by_hls(id)).unwrap();
     let left = || deadline.saturating_sub(asked.elapsed());
     if let Refused(status, cause) = expect {
-        let bytes = viewer.read_for(deadline).unwrap();
-        let took = asked.elapsed();
-        let answer = parse_answer(&bytes).unwrap_or_else(|| panic!("no answer within {deadline:?}"));
-        let json: Value = serde_json::from_slice(&answer.body).unwrap();
-        let said = json["error"]["cause"].as_str().unwrap_or("");
-        assert_eq!((answer.status, said), (status, cause), "after {took:?}: {json}");
-        assert!(took < deadline, "closed only after {took:?}");
+        viewer.expect_refusal(deadline, status, cause);
         return;
     }
     let (Whole(seconds) | Mended(seconds) | Legal(seconds) | Noted(seconds, _)) = expect else {
@@ -191,15 +184,9 @@ fn check(server: &Server, id: ContentId, expect: Expect, deadline: Duration) {
 fn watch(viewer: &mut Viewer, id: ContentId, seconds: u64) -> Report {
     let mut verifier = id.verifier().unwrap();
     let deadline = Instant::now() + Duration::from_secs(seconds);
-    let mut piece = vec![0; 64 << 10];
-    loop {
-        match viewer.read_some(&mut piece, deadline) {
-            Ok(0) => panic!("ended: {:?}", verifier.report()),
-            Ok(read) => verifier.push(&piece[..read], SystemTime::now()),
-            Err(error) if error.kind() == ErrorKind::TimedOut => return verifier.report(),
-            Err(error) => panic!("broken instead of closed: {error}"),
-        }
-    }
+    let (ended, _) = viewer.read_until(deadline, |bytes| verifier.push(bytes, SystemTime::now()));
+    assert!(!ended, "ended: {:?}", verifier.report());
+    verifier.report()
 }
 
 /// Viewers of one stream.

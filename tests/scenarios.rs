@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeSet,
-    io::ErrorKind,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -12,12 +11,10 @@ use millrace_emulator::{
     ContentId, Emulator, Scenario,
     signed::{Report, Verifier},
 };
-use serde_json::Value;
 use support::{
     Audience, Server, Viewer, assert_undisturbed,
     pool::{engines, healthy, kept_waiting, path_of, serve_ready, signed, status},
     rows::run_all,
-    server::parse_answer,
     wait_until,
 };
 
@@ -194,14 +191,8 @@ fn check(server: &Server, id: ContentId, expect: Expect, deadline: Duration) {
     let left = || deadline.saturating_sub(asked.elapsed());
     match expect {
         Refusal(status, cause) => {
-            let bytes = viewer.read_for(deadline).unwrap();
-            let took = asked.elapsed();
-            let answer = parse_answer(&bytes).unwrap_or_else(|| panic!("no answer within {deadline:?}"));
-            let json: Value = serde_json::from_slice(&answer.body).unwrap();
-            let said = json["error"]["cause"].as_str().unwrap_or("");
-            assert_eq!((answer.status, said), (status, cause), "after {took:?}: {json}");
-            assert!(took < deadline, "closed only after {took:?}");
-            assert!(json["error"]["retry_after_seconds"].as_u64().unwrap() > 0);
+            let (answer, error) = viewer.expect_refusal(deadline, status, cause);
+            assert!(error["retry_after_seconds"].as_u64().unwrap() > 0);
             assert!(answer.header("retry-after").is_some());
         }
         Picture(seconds) => {
@@ -225,6 +216,11 @@ fn check(server: &Server, id: ContentId, expect: Expect, deadline: Duration) {
     }
 }
 
+/// Reads until `deadline` or the end, and says whether it was the end.
+fn read(viewer: &mut Viewer, verifier: &mut Verifier, deadline: Instant) -> bool {
+    viewer.read_until(deadline, |bytes| verifier.push(bytes, SystemTime::now())).0
+}
+
 /// Reads for `seconds`, to the last of which there has to be a picture.
 fn watch(viewer: &mut Viewer, verifier: &mut Verifier, seconds: u64) -> Report {
     let ended = read(viewer, verifier, Instant::now() + Duration::from_secs(seconds));
@@ -246,19 +242,6 @@ fn assert_patched(report: &Report, inserted: u64) {
         && report.lost <= 2 * insertions
         && report.corrupted <= (2 + inserted / 188) * insertions;
     assert!(is_fine, "{report:?}");
-}
-
-/// Reads until `deadline` or the end, and says whether it was the end.
-fn read(viewer: &mut Viewer, verifier: &mut Verifier, deadline: Instant) -> bool {
-    let mut piece = vec![0; 64 << 10];
-    loop {
-        match viewer.read_some(&mut piece, deadline) {
-            Ok(0) => return true,
-            Ok(read) => verifier.push(&piece[..read], SystemTime::now()),
-            Err(error) if error.kind() == ErrorKind::TimedOut => return false,
-            Err(error) => panic!("broken instead of closed: {error}"),
-        }
-    }
 }
 
 /// With a second, healthy engine, and what one alone is worth.

@@ -7,6 +7,9 @@ use std::{
 };
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use serde_json::Value;
+
+use super::server::{Answer, parse_answer};
 
 /// Longest response head, in bytes.
 const MAX_HEAD: usize = 16 << 10;
@@ -82,6 +85,39 @@ impl Viewer {
         let headers = lines.filter_map(|line| line.split_once(':'));
         let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
         Ok((status, headers.collect()))
+    }
+
+    /// Gives `push` what comes until `deadline` or the end: whether it was the end,
+    /// and the longest time without a byte. A connection that breaks panics.
+    pub(crate) fn read_until(&mut self, deadline: Instant, mut push: impl FnMut(&[u8])) -> (bool, Duration) {
+        let mut piece = vec![0; 64 << 10];
+        let (mut longest, mut latest) = (Duration::ZERO, Instant::now());
+        loop {
+            let outcome = self.read_some(&mut piece, deadline);
+            longest = longest.max(latest.elapsed());
+            latest = Instant::now();
+            match outcome {
+                Ok(0) => return (true, longest),
+                Ok(read) => push(&piece[..read]),
+                Err(error) if error.kind() == ErrorKind::TimedOut => return (false, longest),
+                Err(error) => panic!("broken instead of closed: {error}"),
+            }
+        }
+    }
+
+    /// Is refused within `limit` with this status and cause; the answer's head and
+    /// what it says of the error.
+    pub(crate) fn expect_refusal(&mut self, limit: Duration, status: u16, cause: &str) -> (Answer, Value) {
+        let asked = Instant::now();
+        let bytes = self.read_for(limit).unwrap();
+        let took = asked.elapsed();
+        let answer = parse_answer(&bytes).unwrap_or_else(|| panic!("no answer within {limit:?}"));
+        let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let said = json["error"]["cause"].as_str().unwrap_or("");
+        assert_eq!((answer.status, said), (status, cause), "after {took:?}: {json}");
+        assert!(took < limit, "closed only after {took:?}");
+        let error = json["error"].clone();
+        (answer, error)
     }
 
     /// Reads exactly `count` bytes of the body.

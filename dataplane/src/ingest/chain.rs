@@ -26,9 +26,8 @@ use crate::{
 
 /// Jumps mended in one go at most; what has more goes on as it came.
 const MOST_AT_ONCE: usize = 16;
-/// A stock is read so many times as fast as it plays, with pauses within this: it
-/// still grows, and costs other streams little more than one at the usual pace.
-const FASTER: f64 = 1.25;
+/// A stock is read so many times as fast as it plays, with pauses within this.
+const FASTER: u32 = 4;
 const LEISURE_LEAST: Duration = Duration::from_millis(1);
 const LEISURE_MOST: Duration = Duration::from_millis(200);
 /// Held back for so long at most until the clock tells on which side of a jump
@@ -364,7 +363,7 @@ impl Chain {
     pub(super) fn leisure(&self, now: Monotonic) -> Option<Duration> {
         let read = AHEAD_LIMIT as f64 / self.writer.published().max(1) as f64;
         let plays_for = self.writer.head().mul_f64(read.min(1.0));
-        self.has_stock(now).then(|| plays_for.div_f64(FASTER).clamp(LEISURE_LEAST, LEISURE_MOST))
+        self.has_stock(now).then(|| (plays_for / FASTER).clamp(LEISURE_LEAST, LEISURE_MOST))
     }
 
     /// Whether the engine has sent more ahead than the usual prebuffer.
