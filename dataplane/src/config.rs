@@ -56,7 +56,7 @@ pub struct StreamConfig {
 /// Settings of HLS.
 #[derive(Clone, Debug)]
 pub struct HlsConfig {
-    /// A media segment ends at the first random access point after this.
+    /// A media segment ends at the random access point nearest to this.
     pub segment: Duration,
     /// The target duration, in whole seconds: no media segment is longer, unless
     /// a stream's first ones show that its random access points are further
@@ -67,6 +67,9 @@ pub struct HlsConfig {
     /// What a playlist lasts at least, once there is so much; six segments in
     /// any case.
     pub window: Duration,
+    /// What the media segments of one stream take at most, those included that have
+    /// left its playlist and may still be asked for, in bytes.
+    pub window_bytes: u64,
 }
 
 impl Default for HlsConfig {
@@ -76,6 +79,7 @@ impl Default for HlsConfig {
             longest: Duration::from_secs(6),
             part: Duration::from_secs(1),
             window: Duration::from_secs(24),
+            window_bytes: 256 << 20,
         }
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Limits {
     pub(crate) time: Duration,
     /// In all, whatever its age.
     pub(crate) bytes: u64,
+    /// Of media segments.
+    pub(crate) segments: u64,
 }
 
 /// Counts that the limits of all shards together are held against, and the
@@ -206,13 +208,16 @@ impl Context {
     /// segments that have left it.
     pub(crate) fn limits(&self) -> Limits {
         let config = &self.config.stream;
-        let bytes = if self.totals.held.bytes() < config.memory {
-            config.window_bytes
+        let share = if self.totals.held.bytes() < config.memory {
+            u64::MAX
         } else {
-            let streams = u64::from(self.totals.streams.load(Ordering::Relaxed)).max(1);
-            config.window_bytes.min(config.memory / streams / 2)
+            config.memory / u64::from(self.totals.streams.load(Ordering::Relaxed)).max(1)
         };
-        Limits { time: config.window, bytes }
+        Limits {
+            time: config.window,
+            bytes: config.window_bytes.min(share / 2),
+            segments: self.config.hls.window_bytes.min(share / 2),
+        }
     }
 
     /// How many shards there are.

@@ -154,6 +154,7 @@ pub(crate) const KEYS: &[&dyn AnyKey] = &[
     &TARGET_DURATION,
     &PART,
     &HLS_WINDOW,
+    &HLS_WINDOW_BYTES,
     &PREBUFFER,
     &HEADERS_AFTER,
     &PLAYERS,
@@ -349,7 +350,7 @@ pub(crate) const PRIVATE_URLS: Key<bool> = Key {
 
 pub(crate) const SEGMENT: Key<Duration> = Key {
     path: "hls.segment",
-    about: "A media segment ends at the first random access point after this. Not longer than\n\
+    about: "A media segment ends at the random access point nearest to this. Not longer than\n\
             hls.target_duration.",
     range: seconds(1, 20),
     default: || HlsConfig::default().segment,
@@ -378,6 +379,14 @@ pub(crate) const HLS_WINDOW: Key<Duration> = Key {
             case. What has left it is kept for as long again while there are HLS viewers.",
     range: seconds(6, 600),
     default: || HlsConfig::default().window,
+};
+
+pub(crate) const HLS_WINDOW_BYTES: Key<Bytes> = Key {
+    path: "hls.window_bytes",
+    about: "The same in memory, those segments included that have left the list and may still\n\
+            be asked for: with less than they take, players may miss some.",
+    range: size(1 << 20, 4 << 30),
+    default: || Bytes(HlsConfig::default().window_bytes),
 };
 
 pub(crate) const PREBUFFER: Key<Duration> = Key {

@@ -232,6 +232,7 @@ impl Settings {
                 longest: whole_seconds(layers.get(&keys::TARGET_DURATION, complaints)),
                 part: layers.get(&keys::PART, complaints),
                 window: layers.get(&keys::HLS_WINDOW, complaints),
+                window_bytes: layers.get(&keys::HLS_WINDOW_BYTES, complaints).0,
             },
             viewers: ViewerConfig {
                 prebuffer: layers.get(&keys::PREBUFFER, complaints),
@@ -412,6 +413,7 @@ mod tests {
         ("hls.target_duration", "20s"),
         ("hls.part", "0s"),
         ("hls.window", "10m"),
+        ("hls.window_bytes", "1GiB"),
         ("viewers.prebuffer", "0s"),
         ("viewers.headers_after", "0s"),
         ("viewers.players", "tivimate=1.5"),

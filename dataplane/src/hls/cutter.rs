@@ -101,7 +101,7 @@ impl Cut {
 /// How long segments and parts are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lengths {
-    /// A segment ends at the first random access unit after this.
+    /// A segment ends at the random access unit nearest to this.
     pub(crate) segment: Duration,
     /// A segment is never longer than this, unless the stream's very first
     /// ones show that its random access units are further apart.
@@ -206,7 +206,9 @@ impl Cutter {
         let length = unit.since(begun);
         let wanted = self.lengths.segment.min(RAMP * (self.segments + 1));
         let next_is_late = length + self.group > self.longest();
-        if self.broken_at.is_some() || length >= wanted || (next_is_late && !length.is_zero()) {
+        let is_nearest = length + self.group / 2 >= self.lengths.segment;
+        let is_enough = length >= wanted || ((is_nearest || next_is_late) && !length.is_zero());
+        if self.broken_at.is_some() || is_enough {
             self.end(unit, cuts);
         } else {
             // A part may have to end here yet.

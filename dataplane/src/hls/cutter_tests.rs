@@ -104,6 +104,8 @@ fn segments_end_before_random_access_units_and_are_short_at_first() {
     for (name, group, expected) in [
         ("every second", 25, &["25", "50", "75", "100", "100"][..]),
         ("every two seconds", 50, &["50", "50", "100", "100", "100"]),
+        ("a little less: 3.84 s are nearer to 4 s than 5.76 s", 48, &["48", "96", "96", "96", "96"]),
+        ("every 2.6 seconds: 5.2 s are nearer than that", 65, &["65", "65", "130", "130"]),
         ("every 3.2 seconds: two would be too long", 80, &["80", "80", "80"]),
         ("every 5 seconds", 125, &["125", "125", "125"]),
     ] {

@@ -51,7 +51,7 @@ pub(crate) struct Maker {
     /// What lies ahead of what is live.
     ahead: VecDeque<Cut>,
     part_target: Duration,
-    segments: VecDeque<Arc<MediaSegment>>,
+    segments: VecDeque<Kept>,
     /// Breaks before the first of them.
     discontinuities: u64,
     writing: Option<Writing>,
@@ -68,6 +68,16 @@ pub(crate) struct Maker {
     /// Bytes kept at most, of segments that have ended.
     limit: u64,
     comes: Comes,
+}
+
+/// A media segment that has ended, and what players are owed of it.
+#[derive(Debug)]
+struct Kept {
+    segment: Arc<MediaSegment>,
+    /// What the longest playlist lasted that it was in.
+    longest: Duration,
+    /// Once it has left the playlist.
+    owed_until: Option<Monotonic>,
 }
 
 /// Both clocks, and where the stream is.
@@ -211,7 +221,7 @@ impl Maker {
     /// The segment that is being written ends before the byte `to`.
     fn end_segment(&mut self, duration: Duration, to: u64, writer: &ChainWriter) {
         let Some(Writing { independent, from, preface, open, .. }) = self.writing.take() else { return };
-        self.segments.push_back(Arc::new(MediaSegment {
+        let segment = Arc::new(MediaSegment {
             sequence: self.next_sequence,
             duration,
             is_break: open.is_break,
@@ -219,13 +229,16 @@ impl Maker {
             wall: open.wall,
             body: Body { preface, slices: writer.slices(from, to) },
             parts: open.parts,
-        }));
+        });
+        self.segments.push_back(Kept { segment, longest: Duration::ZERO, owed_until: None });
         self.next_sequence += 1;
     }
 
     /// Looks what the newest segment is made of, unless that is known.
     fn look_for_formats(&mut self, writer: &ChainWriter) -> io::Result<()> {
-        let Some(newest) = self.segments.back().filter(|_| self.looks > 0) else { return Ok(()) };
+        let Some(Kept { segment: newest, .. }) = self.segments.back().filter(|_| self.looks > 0) else {
+            return Ok(());
+        };
         let psi = newest.body.slices.first().and_then(|slice| slice.segment.psi());
         let Some(psi) = psi.or(writer.psi()) else { return Ok(()) };
         self.looks -= 1;
@@ -248,9 +261,9 @@ impl Maker {
         let (Some(target), Some(newest)) = (self.cutter.target_duration(), self.segments.back()) else {
             return;
         };
-        let newest = newest.sequence;
+        let newest = newest.segment.sequence;
         let (mut listed, mut time) = (0, Duration::ZERO);
-        for segment in self.segments.iter().rev() {
+        for Kept { segment, .. } in self.segments.iter().rev() {
             if segment.sequence < self.first_listed || (listed >= LEAST_LISTED && time >= self.window) {
                 break;
             }
@@ -258,12 +271,13 @@ impl Maker {
             time += segment.duration;
         }
         self.first_listed = newest + 1 - listed as u64;
-        self.let_go(writer, time, now.monotonic);
-        let first = self.segments.iter().take_while(|segment| segment.sequence < self.first_listed).count();
-        let breaks = self.segments.iter().take(first).filter(|segment| segment.is_break).count();
+        self.note_owed(target, time, now.monotonic);
+        self.let_go(writer, now.monotonic);
+        let first = self.segments.iter().take_while(|kept| kept.segment.sequence < self.first_listed).count();
+        let breaks = self.segments.iter().take(first).filter(|kept| kept.segment.is_break).count();
         let Some(open) = self.writing.as_ref().map(|writing| writing.open.clone()) else { return };
         self.shelf.show(List::new(
-            self.segments.iter().cloned().collect(),
+            self.segments.iter().map(|kept| Arc::clone(&kept.segment)).collect(),
             first,
             self.discontinuities + breaks as u64,
             (target, self.part_target),
@@ -272,26 +286,34 @@ impl Maker {
         ));
     }
 
-    /// A segment that has left the playlist, which lasts `listed`, is kept for
-    /// as long as that and itself (RFC 8216 §6.2.2), and for a target duration more
-    /// since a stream is not always at the pace of the clock, if anybody asks at all
-    /// and the limit in bytes allows it.
-    fn let_go(&mut self, writer: &ChainWriter, listed: Duration, now: Monotonic) {
+    /// A segment that leaves the playlist, which lasts `listed`, is owed to players for
+    /// as long as the longest one that it was in and itself (RFC 8216 §6.2.2); for a
+    /// target duration more it is kept, since they learn of that later.
+    fn note_owed(&mut self, target: Duration, listed: Duration, now: Monotonic) {
+        for kept in &mut self.segments {
+            if kept.segment.sequence >= self.first_listed {
+                kept.longest = kept.longest.max(listed);
+            } else if kept.owed_until.is_none() {
+                kept.owed_until = Some(now + kept.longest + kept.segment.duration + target);
+            }
+        }
+    }
+
+    /// Lets go of what is owed to nobody, if anybody asks at all, and of what the limit
+    /// in bytes does not allow.
+    fn let_go(&mut self, writer: &ChainWriter, now: Monotonic) {
         let is_asked_for = self.shelf.was_asked_within(ASKED_WITHIN, now);
-        let spare = self.cutter.target_duration().unwrap_or_default();
-        let mut behind: Duration = self.segments.iter().map(|segment| segment.duration).sum();
-        let mut bytes: u64 = self.segments.iter().map(|segment| segment.body.len()).sum();
-        while let Some(oldest) = self.segments.front() {
+        let mut bytes: u64 = self.segments.iter().map(|kept| kept.segment.body.len()).sum();
+        while let Some(Kept { segment: oldest, owed_until, .. }) = self.segments.front() {
             let least = if is_asked_for || bytes <= self.limit { LEAST_KEPT } else { 1 };
             if self.segments.len() <= least {
                 break;
             }
-            let is_due = behind > listed * 2 + oldest.duration * 2 + spare;
+            let is_due = owed_until.is_some_and(|until| until <= now);
             let has_left = || oldest.body.slices.first().is_none_or(|slice| writer.has_left(&slice.segment));
             if !is_due && bytes <= self.limit && (is_asked_for || !has_left()) {
                 break;
             }
-            behind = behind.saturating_sub(oldest.duration);
             bytes -= oldest.body.len();
             self.discontinuities += u64::from(oldest.is_break);
             self.first_listed = self.first_listed.max(oldest.sequence + 1);

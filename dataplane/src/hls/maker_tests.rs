@@ -1,5 +1,7 @@
 //! A chain as it is cut, and what players are shown of it.
 
+use std::collections::BTreeMap;
+
 use millrace_media::ts::PACKET_LEN;
 
 use super::{
@@ -217,6 +219,42 @@ fn what_has_left_the_playlist_is_kept_while_somebody_asks_and_bounded() {
     let (before, listed, _, bytes) = play(4 * 25 * PACKET_LEN as u64 * 4, true);
     assert_eq!(before, 0);
     assert!(listed >= LEAST_KEPT && bytes <= 4 * 25 * PACKET_LEN as u64 * 4, "{listed}, {bytes}");
+}
+
+#[test]
+fn a_segment_is_kept_for_as_long_as_the_longest_playlist_that_it_was_in() {
+    let mut scene = Scene::new(u64::MAX);
+    // Longest playlist, when it left, and its own duration, by sequence number.
+    let mut known = BTreeMap::<u64, (Duration, Option<Monotonic>, Duration)>::new();
+    let mut gone = Vec::new();
+    // Groups of two seconds, then of six, which make longer playlists, and so on.
+    for seconds in [[2; 60].as_slice(), &[6; 12], &[2; 60], &[6; 12], &[2; 60]].concat() {
+        scene.shelf.note_asked(scene.now().monotonic);
+        let group = [scene.packets.psi(0), scene.packets.run(25 * seconds, 25 * seconds)].concat();
+        scene.write(&group);
+        let (Some(list), now) = (scene.shelf.list(), scene.now().monotonic) else { continue };
+        let lasts: Duration = list.listed().iter().map(|segment| segment.duration).sum();
+        let first_listed = list.listed()[0].sequence;
+        for segment in &list.segments {
+            let (longest, left, _) =
+                known.entry(segment.sequence).or_insert((Duration::ZERO, None, segment.duration));
+            if segment.sequence < first_listed {
+                left.get_or_insert(now);
+            } else {
+                *longest = lasts.max(*longest);
+            }
+        }
+        let oldest = list.segments[0].sequence;
+        while let Some(first) = known.first_entry().filter(|first| *first.key() < oldest) {
+            let (sequence, (longest, left, duration)) = first.remove_entry();
+            let kept = now.since(left.unwrap());
+            assert!(kept >= longest + duration, "{sequence}: {kept:?} of {longest:?} and {duration:?}");
+            gone.push(kept);
+        }
+    }
+    assert!(gone.len() > 60, "{}", gone.len());
+    // From 24 s and 2 s to 36 s and 6 s, and a target duration each.
+    assert!(gone.iter().all(|kept| (32..=48).contains(&kept.as_secs())), "{gone:?}");
 }
 
 #[test]

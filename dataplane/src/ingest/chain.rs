@@ -311,7 +311,7 @@ impl Chain {
         if ahead > STOCK {
             self.stocked_until = now + ahead;
         }
-        self.maker.limit(limits.bytes);
+        self.maker.limit(limits.segments);
         self.writer.trim(at, limits.time, limits.bytes);
         self.writer.kept_bytes() <= limits.bytes
     }

@@ -12,7 +12,7 @@ const SECOND: u64 = 27_000_000;
 
 fn limits() -> Limits {
     let config = StreamConfig::default();
-    Limits { time: config.window, bytes: config.window_bytes }
+    Limits { time: config.window, bytes: config.window_bytes, segments: u64::MAX }
 }
 
 fn cut() -> crate::hls::Maker {

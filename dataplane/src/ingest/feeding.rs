@@ -257,7 +257,7 @@ impl Session {
             none => {
                 let shelf = Arc::clone(self.stream.shelf());
                 let comes = if source.output == Output::Hls { Comes::BySegment } else { Comes::Steadily };
-                let maker = Maker::new(shelf, &context.config.hls, context.limits().bytes, comes);
+                let maker = Maker::new(shelf, &context.config.hls, context.limits().segments, comes);
                 Chain::begin(self.stream.shared_window(), maker, candidate, now).map(|chain| {
                     *none = Some(chain);
                     "from its first packet"
