@@ -189,13 +189,16 @@ impl Context {
     pub(crate) fn stream_permit(&self) -> Result<Permit, Ended> {
         let config = &self.config.stream;
         let by_memory = u32::try_from(config.memory / LEAST_SHARE).unwrap_or(u32::MAX).max(1);
-        let detail = if by_memory < config.max_streams {
-            format!("{by_memory} streams are running, for more of which streams.memory is too little")
-        } else {
-            format!("{} streams are running", config.max_streams)
+        let limit = config.max_streams.min(by_memory);
+        let full = || {
+            let remedy = if by_memory < config.max_streams {
+                ", for more of which streams.memory is too little"
+            } else {
+                ""
+            };
+            Ended::new(Cause::AtCapacity, format!("{limit} streams are running{remedy}"))
         };
-        let full = || Ended::new(Cause::AtCapacity, detail);
-        self.totals.stream(config.max_streams.min(by_memory)).ok_or_else(full)
+        self.totals.stream(limit).ok_or_else(full)
     }
 
     /// A window that counts towards what all of them take.

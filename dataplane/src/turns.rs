@@ -77,16 +77,16 @@ impl Turns {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.turns.waiting.borrow_mut();
-        let place = waiting.iter().position(|call| call.is(&self.call));
-        if place.and_then(|place| waiting.remove(place)).is_some() {
-            return;
-        }
-        drop(waiting);
         if let Some(began) = self.began {
             let now = Monotonic::now();
             self.turns.spent.set(self.turns.spent.get() + now.since(began));
             self.turns.ended.set(now);
+        } else {
+            let mut waiting = self.turns.waiting.borrow_mut();
+            if let Some(place) = waiting.iter().position(|call| call.is(&self.call)) {
+                waiting.remove(place);
+                return;
+            }
         }
         self.turns.is_taken.set(false);
         self.turns.go_on();
@@ -106,6 +106,38 @@ mod tests {
         let turns = Rc::<Turns>::default();
         spawn(Rc::clone(&turns).keep(Breath::new(driver).unwrap()));
         turns
+    }
+
+    #[test]
+    fn who_has_come_goes_before_reads_and_the_shard_looks_between_them() {
+        let seen = run(|driver| async move {
+            let turns = begun(driver);
+            let seen = Rc::<RefCell<Vec<&str>>>::default();
+            let note = |what, seen: &Rc<RefCell<Vec<_>>>| seen.borrow_mut().push(what);
+            for _ in 0..20 {
+                let (turns, seen) = (Rc::clone(&turns), Rc::clone(&seen));
+                spawn(async move {
+                    let _turn = turns.take().await;
+                    note("read", &seen);
+                    let began = Monotonic::now();
+                    while Monotonic::now().since(began) < Duration::from_millis(1) {}
+                });
+            }
+            let shared = Rc::clone(&seen);
+            spawn(async move { note("ready", &shared) });
+            // Only a look at the kernel or the clock brings it.
+            let shared = Rc::clone(&seen);
+            spawn(async move {
+                sleep(Duration::from_millis(5)).await;
+                note("due", &shared);
+            });
+            sleep(Duration::from_millis(200)).await;
+            seen.take()
+        })
+        .unwrap();
+        assert_eq!((seen.len(), seen[0]), (22, "ready"), "{seen:?}");
+        let due = seen.iter().position(|what| *what == "due").unwrap();
+        assert!(due < 15, "twenty reads of a millisecond, and nobody looks: {seen:?}");
     }
 
     #[test]
