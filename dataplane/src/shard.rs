@@ -31,7 +31,7 @@ use crate::{
     inbox::{Found, Peer, Registry},
     ingest::queue,
     rt::{self, Breath, Notify, Pollable, TcpListener, TcpStream, sleep, sleep_until, spawn, unless_called},
-    segment::{discard_bit_by_bit, discard_some},
+    segment::{Discarder, discard_some},
     slice::run_promptly,
     stream::{Ended, SessionId},
 };
@@ -83,7 +83,7 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
-    /// The process has no descriptors or memory left for a shard.
+    /// The process has no descriptors, threads or memory left for a shard.
     #[error("cannot make a shard")]
     Shard(#[source] std::io::Error),
 }
@@ -111,6 +111,7 @@ pub struct ShardSeed {
     peers: Vec<Mailbox<Peer>>,
     control: Mailbox<FromShard>,
     totals: Arc<Totals>,
+    discarder: Discarder,
 }
 
 /// Binds one listener per shard and makes their mailboxes.
@@ -121,6 +122,7 @@ pub struct ShardSeed {
 pub fn prepare(config: Config, shards: u16, control: Mailbox<FromShard>) -> Result<Prepared, StartError> {
     let mut address = config.listen;
     let totals = Arc::new(Totals::new(shards));
+    let discarder = Discarder::start().map_err(StartError::Shard)?;
     let (mut mailboxes, mut peers, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..shards {
         let listener = listen(address, &config)?;
@@ -140,6 +142,7 @@ pub fn prepare(config: Config, shards: u16, control: Mailbox<FromShard>) -> Resu
             peers: Vec::new(),
             control: control.clone(),
             totals: Arc::clone(&totals),
+            discarder: discarder.clone(),
         });
     }
     for seed in &mut seeds {
@@ -188,7 +191,7 @@ impl ShardSeed {
     /// # Errors
     /// When neither driver can be built.
     pub fn run(self, started: impl FnOnce(Driver)) -> Result<(), StartError> {
-        discard_bit_by_bit();
+        self.discarder.serve_thread();
         if let Err(error) = run_promptly() {
             tracing::debug!(%error, "the shard has the usual slices of time");
         }
@@ -221,7 +224,8 @@ struct Shard {
 
 impl Shard {
     fn new(seed: ShardSeed, driver: Driver) -> std::io::Result<Self> {
-        let ShardSeed { id, config, listener, bell, orders, mail, peers, control, totals } = seed;
+        let ShardSeed { id, config, listener, bell, orders, mail, peers, control, totals, discarder: _ } =
+            seed;
         let context = Context::new(id, config, totals, peers, control);
         let interest = Rc::new(Interest::new()?);
         // A blocking listener blocks the whole shard on epoll; on io_uring a

@@ -1,4 +1,4 @@
-//! How soon a shard runs once it wakes.
+//! How soon a thread runs once it wakes.
 
 use std::{io, mem::MaybeUninit, time::Duration};
 
@@ -11,10 +11,23 @@ const SLICE: Duration = Duration::from_micros(100);
 ///
 /// # Errors
 /// When the kernel refuses that; an older one takes it and does nothing.
-#[expect(unsafe_code, reason = "there is no safe call for it")]
 pub(crate) fn run_promptly() -> io::Result<()> {
+    change(|wish| wish.sched_runtime = u64::try_from(SLICE.as_nanos()).expect("less than a second"))
+}
+
+/// Has the calling thread run while nobody else wants its core: any other that
+/// wakes takes it over as soon as the kernel lets it.
+///
+/// # Errors
+/// When the kernel refuses that.
+pub(crate) fn run_last() -> io::Result<()> {
+    change(|wish| wish.sched_policy = libc::SCHED_IDLE.cast_unsigned())
+}
+
+#[expect(unsafe_code, reason = "there is no safe call for it")]
+fn change(change: impl FnOnce(&mut libc::sched_attr)) -> io::Result<()> {
     let mut wish = current()?;
-    wish.sched_runtime = u64::try_from(SLICE.as_nanos()).expect("less than a second");
+    change(&mut wish);
     // SAFETY: a whole structure, which tells its size, and which the kernel only reads.
     match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) } {
         0 => Ok(()),
@@ -51,5 +64,15 @@ mod tests {
         .join()
         .unwrap();
         assert_eq!(current().unwrap().sched_runtime, before.sched_runtime, "another thread");
+    }
+
+    #[test]
+    fn a_thread_runs_while_nobody_else_wants_to() {
+        std::thread::spawn(|| {
+            run_last().unwrap();
+            assert_eq!(current().unwrap().sched_policy, libc::SCHED_IDLE.cast_unsigned());
+        })
+        .join()
+        .unwrap();
     }
 }

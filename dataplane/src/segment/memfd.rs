@@ -5,8 +5,6 @@
 //! cleared first, and without a fault.
 
 use std::{
-    cell::RefCell,
-    collections::VecDeque,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
@@ -20,33 +18,7 @@ use rustix::{
     io::{Errno, pread, pwrite},
 };
 
-thread_local! {
-    /// Nobody's any more, and still to be given back; only where a shard does
-    /// that bit by bit.
-    static DISCARDED: RefCell<Option<VecDeque<OwnedFd>>> = const { RefCell::new(None) };
-}
-
-/// Given back at once: one of so many that wait, so that what waits stays small
-/// however busy the thread is.
-const SHARE: usize = 64;
-
-/// From now on what this thread lets go of waits for [`discard_some`]: giving the
-/// memory of a whole window back takes milliseconds, in which nobody else on
-/// the thread would be served.
-pub(crate) fn discard_bit_by_bit() {
-    DISCARDED.with_borrow_mut(|discarded| {
-        discarded.get_or_insert_default();
-    });
-}
-
-/// Gives back some of the memory that has waited longest; says whether there was any.
-pub(crate) fn discard_some() -> bool {
-    let some: Vec<_> = DISCARDED.with_borrow_mut(|discarded| {
-        let Some(discarded) = discarded else { return Vec::new() };
-        discarded.drain(..discarded.len().div_ceil(SHARE)).collect()
-    });
-    !some.is_empty()
-}
+use super::discard::discard;
 
 /// How much of this memory there is: somewhere, and with that in some whole.
 #[derive(Debug, Default)]
@@ -115,15 +87,7 @@ impl AsFd for Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.held.sub(*self.counts.get_mut());
-        let mut own = self.fd.take();
-        // A thread that ends gives back at once.
-        let _over = DISCARDED.try_with(|discarded| {
-            if let Ok(mut discarded) = discarded.try_borrow_mut()
-                && let Some(discarded) = &mut *discarded
-            {
-                discarded.extend(own.take());
-            }
-        });
+        self.fd.take().into_iter().for_each(discard);
     }
 }
 
@@ -195,21 +159,6 @@ mod tests {
         assert!(ftruncate(&fd, 1).is_err(), "shrink");
         assert!(ftruncate(&fd, 1 << 20).is_err(), "grow");
         assert!(write_at(&fd, b"x", 1 << 16).is_err(), "write behind the end");
-    }
-
-    #[test]
-    fn what_a_thread_lets_go_of_is_given_back_one_by_one_where_it_asks_for_that() {
-        drop(memory(4096).unwrap());
-        assert!(!discard_some(), "kept without being asked to");
-        discard_bit_by_bit();
-        let kept = memory(4096).unwrap();
-        (0..2).for_each(|_| drop(memory(4096).unwrap()));
-        assert!(discard_some() && discard_some(), "not kept");
-        assert!(!discard_some(), "more than was let go of");
-        (0..SHARE + 1).for_each(|_| drop(memory(4096).unwrap()));
-        let rounds = std::iter::repeat_with(discard_some).take_while(|some| *some).count();
-        assert_eq!(rounds, SHARE, "two at first, then one at a time");
-        write_at(&kept, b"x", 0).unwrap();
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! socket cannot be overwritten.
 
 mod candidate;
+mod discard;
 mod memfd;
 mod splice;
 #[cfg(test)]
@@ -24,7 +25,8 @@ use std::{
 use millrace_media::ts::{JoinPoint, Psi};
 
 pub(crate) use candidate::{Candidate, Fit};
-pub(crate) use memfd::{Held, discard_bit_by_bit, discard_some, read_at};
+pub(crate) use discard::{Discarder, discard_some};
+pub(crate) use memfd::{Held, read_at};
 pub(crate) use writer::{ChainWriter, STOCK, Window};
 
 /// Join points kept of one segment; more are not recorded. At the largest
