@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use support::{
     Server,
     crowd::{Crowd, assert_unbroken},
-    docker::DockerProxy,
+    docker::{Act, DockerProxy, Times},
     own_fleet::{self, OwnFleet, WITH_CONTROL, ask, engines, json_at, wait_ready},
     server::parse_answer,
     stage::{path, signed},
@@ -174,8 +174,6 @@ fn engines_are_made_restarted_and_removed_as_they_are_asked_to_be() {
     );
     wait_ready(&server, 3);
 
-    let reset = told(&server, "POST", "/api/v1/fleet/breaker/reset", "", 200);
-    assert_eq!(reset["state"], "closed");
     until(&server, "figures are read", || {
         let stats = json_at(server.address(), "/api/v1/engines/stats");
         stats["total"]["measured"] == 3 && stats["engines"][0]["usage"]["memory_bytes"].as_u64().is_some()
@@ -207,6 +205,30 @@ fn engines_are_made_restarted_and_removed_as_they_are_asked_to_be() {
     assert!(0.0 < healthy && healthy <= all, "{healthy} of {all}");
 
     bad_input(&server, &named);
+}
+
+#[test]
+fn a_breaker_that_opened_is_reset() {
+    let broken = format!("{}breaker_failures = 2\nbreaker_pause = \"1h\"\n", config(1, 2));
+    let Some(fleet) = OwnFleet::new(&broken) else { return };
+    let proxy = DockerProxy::new(&fleet.docker.socket());
+    let create = "POST /containers/create";
+    proxy.play(create, Act::disk_full(), Times::Next(2));
+    let server = fleet.serve(Some(&proxy.uri()), &[]);
+    let server = ["engines_cannot_be_made", "engine_deed_failed"].iter().fold(server, |s, code| s.allow(code));
+    let breaker = || json_at(server.address(), "/api/v1/fleet")["breaker"].clone();
+    until(&server, "opened", || breaker()["state"] == "open");
+    refused(&server, "POST", "/api/v1/provision", "", 503, "breaker_open");
+    let opened = breaker();
+    let pause = Duration::from_secs_f64(opened["retry_in_seconds"].as_f64().unwrap());
+    assert!(pause > Duration::from_secs(20), "{opened}");
+
+    let begun = Instant::now();
+    let reset = told(&server, "POST", "/api/v1/fleet/breaker/reset", "", 200);
+    assert_eq!((&reset["state"], &breaker()["failures"]), (&json!("closed"), &json!(0)));
+    wait_ready(&server, 1);
+    assert!(begun.elapsed() < pause, "it would have been tried by then without being asked to");
+    assert_eq!(proxy.count(create), 3, "{:#?}", proxy.calls());
 }
 
 fn bad_input(server: &Server, name: &str) {

@@ -25,7 +25,7 @@ const READ: usize = 4 << 10;
 /// What was seen since it was last asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
-    took_us: Vec<u64>,
+    took_ns: Vec<u64>,
     /// Joins that got no byte.
     pub(crate) failed: u64,
     /// Bytes of the streams.
@@ -34,13 +34,13 @@ pub(crate) struct Figures {
 
 impl Figures {
     /// From connect to the first byte of the stream.
-    pub(crate) fn took(&self) -> Quantiles {
-        Quantiles::of(self.took_us.clone())
+    pub(crate) fn took(&self) -> Quantiles<f64> {
+        Quantiles::of(self.took_ns.clone()).map(|ns| ns as f64 / 1000.0)
     }
 
     /// Joins that got a byte.
     pub(crate) fn count(&self) -> usize {
-        self.took_us.len()
+        self.took_ns.len()
     }
 }
 
@@ -88,7 +88,7 @@ impl Joins {
                     Ok((bytes, arrived)) => {
                         let took = arrived.duration_since(began).unwrap_or_default();
                         figures.bytes += bytes as u64;
-                        figures.took_us.push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+                        figures.took_ns.push(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
                     }
                     Err(_) => figures.failed += 1,
                 }

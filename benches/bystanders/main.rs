@@ -36,7 +36,9 @@ use crate::{
     joins::Joins,
     others::{Kind, Others},
     outcome::Phase,
+    pace::Pace,
     support::{
+        awake::{Awake, Spin},
         histogram::{self, Buckets},
         http::get,
         options::{Common, Launch, exit_part},
@@ -53,6 +55,7 @@ mod faults;
 mod joins;
 mod others;
 mod outcome;
+mod pace;
 mod stamp;
 
 /// Streams that one engine plays at once.
@@ -113,12 +116,19 @@ enum Part {
     /// The server, on a core of its own and ending with us.
     #[command(hide = true)]
     Launch(Launch),
+    /// What keeps a core awake.
+    #[command(hide = true)]
+    Spin(Spin),
 }
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
-    if let Some(Part::Launch(launch)) = options.part.take() {
-        return exit_part("bystanders", launch.run(|| Ok(())));
+    if let Some(part) = options.part.take() {
+        let result = match part {
+            Part::Launch(launch) => launch.run(|| Ok(())),
+            Part::Spin(spin) => spin.run(),
+        };
+        return exit_part("bystanders", result);
     }
     let result = run(&mut options);
     options.common.exit("bystanders", result)
@@ -156,6 +166,8 @@ fn run(options: &mut Options) -> Result<usize> {
     thread::sleep(options.stay());
     let mut quiet_stay = options.mean_stay(others.take().asked, options.stay());
 
+    let pace = Pace::begin(options.common.server_cpu)?;
+    let awake = [Awake::keep(options.common.server_cpu)?, Awake::keep(options.common.load_cpu)?];
     outcome::print_header();
     let mut phases = Vec::new();
     for number in 0..=2 * options.pairs {
@@ -163,14 +175,14 @@ fn run(options: &mut Options) -> Result<usize> {
             if number % 2 == 0 { (Kind::Quiet, quiet_stay) } else { (Kind::Faulty, options.stay()) };
         others.turn(kind, stay);
         thread::sleep(stay);
-        let phase = measure(kind, options, &scene, (&audience, &joins), &others)?;
+        let phase = measure(kind, options, &scene, (&audience, &joins, &pace), &others, &awake)?;
         phase.print(options);
         if kind == Kind::Faulty {
             quiet_stay = options.mean_stay(phase.others.asked, Duration::from_secs_f64(phase.seconds));
         }
         phases.push(phase);
     }
-    drop((others, joins));
+    drop((others, joins, pace, awake));
     let reports = audience.leave()?;
     tell_of_engines(&scene, &ids);
     Ok(outcome::judge(&phases) + outcome::judge_bytes(&reports))
@@ -180,25 +192,22 @@ fn measure(
     kind: Kind,
     options: &Options,
     scene: &Scene,
-    (audience, joins): (&Audience, &Joins),
+    (audience, joins, pace): (&Audience, &Joins, &Pace),
     others: &Others,
+    awake: &[Awake; 2],
 ) -> Result<Phase> {
     let buckets = || -> Result<Buckets> {
         Ok(histogram::buckets(&get(scene.address, "/metrics")?, histogram::LATENESS))
     };
     let visits = buckets()?;
-    let (start, cpu) = (Instant::now(), process::cpu_time(scene.pid())?);
-    let Common { server_cpu, load_cpu, .. } = options.common;
-    let busy = (process::busy_time(server_cpu)?, process::busy_time(load_cpu)?);
-    let load = process::cpu_time(std::process::id())?;
+    let spent = || Spent::until_now(options, scene, awake);
+    let (start, before) = (Instant::now(), spent()?);
     // What was seen before is of no phase.
-    drop((audience.take(), joins.take(), others.take()));
+    drop((audience.take(), joins.take(), others.take(), pace.take()));
     thread::sleep(Duration::from_secs_f64(options.seconds.clamp(1.0, 3_600.0)));
     let (figures, joins, others) = (audience.take(), joins.take(), others.take());
-    let cpu_s = (process::cpu_time(scene.pid())? - cpu).as_secs_f64();
-    let load_s = (process::cpu_time(std::process::id())? - load).as_secs_f64();
-    let busy_s = (process::busy_time(server_cpu)? - busy.0).as_secs_f64();
-    let load_busy_s = (process::busy_time(load_cpu)? - busy.1).as_secs_f64();
+    let pace_us = pace.take() as f64 / 1000.0;
+    let spent = spent()?.since(&before);
     let seconds = start.elapsed().as_secs_f64();
     let bytes = figures.bytes + joins.bytes + others.bytes;
     Ok(Phase {
@@ -209,15 +218,49 @@ fn measure(
         joins: joins.took(),
         joined: joins.count(),
         joins_failed: joins.failed,
-        cpu_s,
+        cpu_s: spent.server,
         bytes,
-        cpu_s_per_gib: cpu_s / (bytes.max(1) as f64 / f64::from(1 << 30)),
-        foreign_share: ((busy_s - cpu_s) / seconds).max(0.0),
-        load_share: load_s / seconds,
-        load_foreign_share: ((load_busy_s - load_s) / seconds).max(0.0),
+        cpu_s_per_gib: spent.server / (bytes.max(1) as f64 / f64::from(1 << 30)),
+        foreign_share: ((spent.server_core - spent.server) / seconds).max(0.0),
+        load_share: spent.load / seconds,
+        load_foreign_share: ((spent.load_core - spent.load) / seconds).max(0.0),
+        pace_us,
         others,
         seconds,
     })
+}
+
+/// CPU time in seconds, without that of the cores' staying awake.
+struct Spent {
+    server: f64,
+    /// Engines and viewers.
+    load: f64,
+    server_core: f64,
+    load_core: f64,
+}
+
+impl Spent {
+    fn until_now(options: &Options, scene: &Scene, awake: &[Awake; 2]) -> Result<Self> {
+        let Common { server_cpu, load_cpu, .. } = options.common;
+        let busy = |cpu, awake: &Awake| -> Result<f64> {
+            Ok(process::busy_time(cpu)?.as_secs_f64() - awake.time()?.as_secs_f64())
+        };
+        Ok(Self {
+            server: process::cpu_time(scene.pid())?.as_secs_f64(),
+            load: process::cpu_time(std::process::id())?.as_secs_f64(),
+            server_core: busy(server_cpu, &awake[0])?,
+            load_core: busy(load_cpu, &awake[1])?,
+        })
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            server: self.server - earlier.server,
+            load: self.load - earlier.load,
+            server_core: self.server_core - earlier.server_core,
+            load_core: self.load_core - earlier.load_core,
+        }
+    }
 }
 
 /// How the engines shared all that, and whether healthy streams stayed where

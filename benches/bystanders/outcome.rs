@@ -23,7 +23,7 @@ pub(crate) struct Phase {
     /// Visits after their time, as the server tells of all viewers.
     pub(crate) visits: Option<Quantiles>,
     /// First bytes of further viewers of the healthy streams.
-    pub(crate) joins: Quantiles,
+    pub(crate) joins: Quantiles<f64>,
     pub(crate) joined: usize,
     pub(crate) joins_failed: u64,
     /// CPU time of the server in seconds.
@@ -38,6 +38,8 @@ pub(crate) struct Phase {
     pub(crate) load_share: f64,
     /// And all else there: well above zero, lateness is not the server's own.
     pub(crate) load_foreign_share: f64,
+    /// CPU time of a fixed piece of work on the server's core.
+    pub(crate) pace_us: f64,
     /// The other streams.
     pub(crate) others: Turns,
     pub(crate) seconds: f64,
@@ -56,7 +58,7 @@ impl Kind {
 /// The table's first line.
 pub(crate) fn print_header() {
     eprintln!(
-        "{:<8}{:>21}{:>9}{:>20}{:>21}{:>7}{:>7}{:>8}{:>10}{:>7}{:>10}{:>20}",
+        "{:<8}{:>21}{:>9}{:>20}{:>21}{:>7}{:>7}{:>8}{:>10}{:>7}{:>10}{:>9}{:>20}",
         "kind",
         "late ms p50/p99/max",
         "packets",
@@ -68,6 +70,7 @@ pub(crate) fn print_header() {
         "foreign %",
         "load %",
         "foreign %",
+        "pace us",
         "asked/barren/ended",
     );
 }
@@ -76,7 +79,7 @@ impl Phase {
     /// Its line, and the same as JSON.
     pub(crate) fn print(&self, options: &Options) {
         eprintln!(
-            "{:<8}{:>21}{:>9}{:>20}{:>21}{:>7}{:>7.2}{:>8.3}{:>10.0}{:>7.0}{:>10.0}{:>20}",
+            "{:<8}{:>21}{:>9}{:>20}{:>21}{:>7}{:>7.2}{:>8.3}{:>10.0}{:>7.0}{:>10.0}{:>9.1}{:>20}",
             self.kind.as_str(),
             self.lateness,
             self.packets,
@@ -88,6 +91,7 @@ impl Phase {
             self.foreign_share * 100.0,
             self.load_share * 100.0,
             self.load_foreign_share * 100.0,
+            self.pace_us,
             format!("{}/{}/{}", self.others.asked, self.others.barren, self.others.ended),
         );
         let line = serde_json::json!({
@@ -104,8 +108,8 @@ const FIGURES: [(&str, Figure); 6] = [
     ("lateness p50", |phase| phase.lateness.p50_us as f64),
     ("lateness p99", |phase| phase.lateness.p99_us as f64),
     ("visit p99", |phase| phase.visits.map_or(0.0, |visits| visits.p99_us as f64)),
-    ("join p50", |phase| phase.joins.p50_us as f64),
-    ("join p99", |phase| phase.joins.p99_us as f64),
+    ("join p50", |phase| phase.joins.p50_us),
+    ("join p99", |phase| phase.joins.p99_us),
     ("CPU s/GiB", |phase| phase.cpu_s_per_gib),
 ];
 /// Those with a budget.

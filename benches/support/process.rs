@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use rustix::{
     process::{Resource, Rlimit, Signal},
     thread::CpuSet,
+    time::{ClockId, clock_gettime},
 };
 
 /// Longest wait for one line of a child.
@@ -49,11 +50,28 @@ pub(crate) fn pin(cpu: usize) -> Result<()> {
 /// niceness shares time out, but an equal that runs is let finish its slice.
 /// For root only; elsewhere it stays as it is.
 pub(crate) fn go_first() {
+    schedule(libc::SCHED_FIFO, 1);
+}
+
+/// Has the calling process, of one thread and settled in, run only while nobody
+/// else wants its core.
+pub(crate) fn go_last() -> io::Result<()> {
+    fs::write("/proc/self/autogroup", "19").ok();
+    if schedule(libc::SCHED_IDLE, 0) { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn schedule(policy: libc::c_int, priority: libc::c_int) -> bool {
     // SAFETY: all integers, for which zero is a value.
-    let mut first: libc::sched_param = unsafe { std::mem::zeroed() };
-    first.sched_priority = 1;
-    // SAFETY: `first` is a whole structure, which the kernel only reads.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const first) };
+    let mut wish: libc::sched_param = unsafe { std::mem::zeroed() };
+    wish.sched_priority = priority;
+    // SAFETY: `wish` is a whole structure, which the kernel only reads.
+    unsafe { libc::sched_setscheduler(0, policy, &raw const wish) == 0 }
+}
+
+/// CPU time of the calling thread.
+pub(crate) fn thread_time_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// A running child; killed when dropped.

@@ -2,13 +2,21 @@
 
 /// Three figures of a distribution, in microseconds.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
-pub(crate) struct Quantiles {
+pub(crate) struct Quantiles<T = u64> {
     /// The median.
-    pub(crate) p50_us: u64,
+    pub(crate) p50_us: T,
     /// The 99th percentile.
-    pub(crate) p99_us: u64,
+    pub(crate) p99_us: T,
     /// The largest.
-    pub(crate) max_us: u64,
+    pub(crate) max_us: T,
+}
+
+impl<T> Quantiles<T> {
+    /// Each figure as `change` has it.
+    pub(crate) fn map<U>(self, change: impl Fn(T) -> U) -> Quantiles<U> {
+        let Self { p50_us, p99_us, max_us } = self;
+        Quantiles { p50_us: change(p50_us), p99_us: change(p99_us), max_us: change(max_us) }
+    }
 }
 
 impl Quantiles {
@@ -26,7 +34,13 @@ impl Quantiles {
 /// Milliseconds: median, 99th percentile, largest.
 impl std::fmt::Display for Quantiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ms = |us: u64| us as f64 / 1000.0;
-        f.pad(&format!("{:.1}/{:.1}/{:.1}", ms(self.p50_us), ms(self.p99_us), ms(self.max_us)))
+        self.map(|us| us as f64).fmt(f)
+    }
+}
+
+impl std::fmt::Display for Quantiles<f64> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { p50_us, p99_us, max_us } = self.map(|us| us / 1000.0);
+        f.pad(&format!("{p50_us:.1}/{p99_us:.1}/{max_us:.1}"))
     }
 }

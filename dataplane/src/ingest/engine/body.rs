@@ -39,6 +39,8 @@ impl Framing {
 
 /// A chunk size line or trailer line may be this long.
 const LINE_LIMIT: usize = 4 << 10;
+/// Digits of a size that is read at once.
+const PLAIN_DIGITS: usize = 8;
 /// All trailers together.
 const TRAILER_LIMIT: usize = 16 << 10;
 
@@ -87,6 +89,10 @@ impl Chunks {
                 self.at = if left == n as u64 { At::DataEnd } else { At::Data(left - n as u64) };
                 continue;
             }
+            if let Some((at, length)) = self.whole_line(&piece[from..]) {
+                (self.at, from) = (at, from + length);
+                continue;
+            }
             self.at = self.line_byte(piece[from]);
             from += 1;
             if matches!(self.at, At::Ended | At::Broken) {
@@ -94,6 +100,22 @@ impl Chunks {
             }
         }
         Unframed { payload: to, ended: matches!(self.at, At::Ended), broken: matches!(self.at, At::Broken) }
+    }
+
+    /// Of what nearly all lines are, where `rest` has it whole: what follows, and
+    /// its length. Chunks may be of one byte, so that most of a body is lines.
+    fn whole_line(&self, rest: &[u8]) -> Option<(At, usize)> {
+        match self.at {
+            At::DataEnd => rest.starts_with(b"\r\n").then_some((At::default(), 2)),
+            At::Size { line: 0, .. } => {
+                let digits = rest.iter().take(PLAIN_DIGITS).map_while(|b| char::from(*b).to_digit(16));
+                let (value, length) =
+                    digits.fold((0, 0), |(value, length), digit| (value * 16 + u64::from(digit), length + 1));
+                let is_plain = value > 0 && rest[length..].starts_with(b"\r\n");
+                is_plain.then_some((At::Data(value), length + 2))
+            }
+            At::Size { .. } | At::Data(_) | At::Trailer { .. } | At::Ended | At::Broken => None,
+        }
     }
 
     fn line_byte(&mut self, byte: u8) -> At {
@@ -187,6 +209,18 @@ mod tests {
         fn any_bytes_decode_to_something_shorter(body: Vec<u8>) {
             let (out, ..) = decode(&mut [body.clone()]);
             assert!(out.len() <= body.len());
+        }
+
+        #[test]
+        fn it_makes_no_difference_where_pieces_end(
+            body in "([0-3]{1,10};?\r?\n[0-9a-f]{0,3}\r?\n?){0,9}", cut in 0usize..60
+        ) {
+            let bytes = body.into_bytes();
+            let whole = decode(&mut [bytes.clone()]);
+            let mut each: Vec<_> = bytes.iter().map(|b| vec![*b]).collect();
+            proptest::prop_assert_eq!(&decode(&mut each), &whole);
+            let (first, rest) = bytes.split_at(cut.min(bytes.len()));
+            proptest::prop_assert_eq!(&decode(&mut [first.to_vec(), rest.to_vec()]), &whole);
         }
     }
 }
