@@ -115,6 +115,10 @@ pub(crate) fn serve(config: &Config) -> Result<ExitCode> {
             notify(&[NotifyState::Watchdog]);
         }
     };
+    // Not before: the shards' threads would inherit that.
+    if let Err(error) = millrace_dataplane::run_beside_shards() {
+        tracing::debug!(%error, "the control thread takes its core from shards");
+    }
     let shutdown = async { drop(shutdown.await) };
     millrace_control::run(control, DRAIN_LIMIT, shutdown, ready, alive)?;
     if !ending.load(Ordering::Acquire) {

@@ -215,7 +215,8 @@ fn a_breaker_that_opened_is_reset() {
     let create = "POST /containers/create";
     proxy.play(create, Act::disk_full(), Times::Next(2));
     let server = fleet.serve(Some(&proxy.uri()), &[]);
-    let server = ["engines_cannot_be_made", "engine_deed_failed"].iter().fold(server, |s, code| s.allow(code));
+    let server =
+        ["engines_cannot_be_made", "engine_deed_failed"].iter().fold(server, |s, code| s.allow(code));
     let breaker = || json_at(server.address(), "/api/v1/fleet")["breaker"].clone();
     until(&server, "opened", || breaker()["state"] == "open");
     refused(&server, "POST", "/api/v1/provision", "", 503, "breaker_open");

@@ -15,7 +15,7 @@ use anyhow::Result;
 use millrace_emulator::ContentId;
 
 use super::stamp;
-use crate::support::{process, quantiles::Quantiles};
+use crate::support::process;
 
 /// A join that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -25,23 +25,12 @@ const READ: usize = 4 << 10;
 /// What was seen since it was last asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
-    took_ns: Vec<u64>,
+    /// From connect to the first byte of the stream.
+    pub(crate) took_ns: Vec<u64>,
     /// Joins that got no byte.
     pub(crate) failed: u64,
     /// Bytes of the streams.
     pub(crate) bytes: u64,
-}
-
-impl Figures {
-    /// From connect to the first byte of the stream.
-    pub(crate) fn took(&self) -> Quantiles<f64> {
-        Quantiles::of(self.took_ns.clone()).map(|ns| ns as f64 / 1000.0)
-    }
-
-    /// Joins that got a byte.
-    pub(crate) fn count(&self) -> usize {
-        self.took_ns.len()
-    }
 }
 
 /// A thread of its own, so that nothing but the join is timed.

@@ -8,8 +8,11 @@
 //! before: so the load is alike and the faults differ. Lateness is the time from
 //! a packet's broadcast to its arrival, which has the server's visiting period in
 //! it; a join is the time from connect to the arrival of the stream's first byte,
-//! by a further viewer of a healthy one. Each faulty phase is held against the
-//! mean of the quiet ones before and after it.
+//! by a further viewer of a healthy one. Lateness of each faulty phase is held
+//! against the mean of the quiet ones before and after it. Joins take some tens of
+//! microseconds, which the machine may take one and a half times as long for while
+//! others use its caches and memory: so a fixed piece of work is timed beside them,
+//! and those count that fell into seconds in which it took about as long as usual.
 //!
 //! ```text
 //! cargo bench --bench bystanders                   three pairs of phases
@@ -35,10 +38,9 @@ use crate::{
     audience::Audience,
     joins::Joins,
     others::{Kind, Others},
-    outcome::Phase,
+    outcome::{Phase, Slice},
     pace::Pace,
     support::{
-        awake::{Awake, Spin},
         histogram::{self, Buckets},
         http::get,
         options::{Common, Launch, exit_part},
@@ -60,6 +62,8 @@ mod stamp;
 
 /// Streams that one engine plays at once.
 const CAPACITY: usize = 4;
+/// Of a phase, in which the machine is taken to be of one speed.
+const SLICE: Duration = Duration::from_secs(1);
 /// A start that fails does so while its viewer is there, and a stream that its
 /// viewer has left is soon gone.
 const SETTINGS: [&str; 3] =
@@ -116,19 +120,12 @@ enum Part {
     /// The server, on a core of its own and ending with us.
     #[command(hide = true)]
     Launch(Launch),
-    /// What keeps a core awake.
-    #[command(hide = true)]
-    Spin(Spin),
 }
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
-    if let Some(part) = options.part.take() {
-        let result = match part {
-            Part::Launch(launch) => launch.run(|| Ok(())),
-            Part::Spin(spin) => spin.run(),
-        };
-        return exit_part("bystanders", result);
+    if let Some(Part::Launch(launch)) = options.part.take() {
+        return exit_part("bystanders", launch.run(|| Ok(())));
     }
     let result = run(&mut options);
     options.common.exit("bystanders", result)
@@ -167,7 +164,6 @@ fn run(options: &mut Options) -> Result<usize> {
     let mut quiet_stay = options.mean_stay(others.take().asked, options.stay());
 
     let pace = Pace::begin(options.common.server_cpu)?;
-    let awake = [Awake::keep(options.common.server_cpu)?, Awake::keep(options.common.load_cpu)?];
     outcome::print_header();
     let mut phases = Vec::new();
     for number in 0..=2 * options.pairs {
@@ -175,14 +171,14 @@ fn run(options: &mut Options) -> Result<usize> {
             if number % 2 == 0 { (Kind::Quiet, quiet_stay) } else { (Kind::Faulty, options.stay()) };
         others.turn(kind, stay);
         thread::sleep(stay);
-        let phase = measure(kind, options, &scene, (&audience, &joins, &pace), &others, &awake)?;
+        let phase = measure(kind, options, &scene, (&audience, &joins, &pace), &others)?;
         phase.print(options);
         if kind == Kind::Faulty {
             quiet_stay = options.mean_stay(phase.others.asked, Duration::from_secs_f64(phase.seconds));
         }
         phases.push(phase);
     }
-    drop((others, joins, pace, awake));
+    drop((others, joins, pace));
     let reports = audience.leave()?;
     tell_of_engines(&scene, &ids);
     Ok(outcome::judge(&phases) + outcome::judge_bytes(&reports))
@@ -194,43 +190,45 @@ fn measure(
     scene: &Scene,
     (audience, joins, pace): (&Audience, &Joins, &Pace),
     others: &Others,
-    awake: &[Awake; 2],
 ) -> Result<Phase> {
     let buckets = || -> Result<Buckets> {
         Ok(histogram::buckets(&get(scene.address, "/metrics")?, histogram::LATENESS))
     };
     let visits = buckets()?;
-    let spent = || Spent::until_now(options, scene, awake);
+    let spent = || Spent::until_now(options, scene);
     let (start, before) = (Instant::now(), spent()?);
     // What was seen before is of no phase.
     drop((audience.take(), joins.take(), others.take(), pace.take()));
-    thread::sleep(Duration::from_secs_f64(options.seconds.clamp(1.0, 3_600.0)));
-    let (figures, joins, others) = (audience.take(), joins.take(), others.take());
-    let pace_us = pace.take() as f64 / 1000.0;
+    let end = start + Duration::from_secs_f64(options.seconds.clamp(1.0, 3_600.0));
+    let mut slices = Vec::new();
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        thread::sleep(left.min(SLICE));
+        slices.push(Slice { joins: joins.take(), pace_ns: pace.take() });
+    }
+    let (figures, others) = (audience.take(), others.take());
     let spent = spent()?.since(&before);
     let seconds = start.elapsed().as_secs_f64();
-    let bytes = figures.bytes + joins.bytes + others.bytes;
+    let joins = |count: fn(&Slice) -> u64| slices.iter().map(count).sum::<u64>();
+    let bytes = figures.bytes + joins(|slice| slice.joins.bytes) + others.bytes;
     Ok(Phase {
         kind,
         lateness: figures.lateness(),
         packets: figures.packets(),
         visits: histogram::between(&visits, &buckets()?),
-        joins: joins.took(),
-        joined: joins.count(),
-        joins_failed: joins.failed,
+        joins_failed: joins(|slice| slice.joins.failed),
         cpu_s: spent.server,
         bytes,
         cpu_s_per_gib: spent.server / (bytes.max(1) as f64 / f64::from(1 << 30)),
         foreign_share: ((spent.server_core - spent.server) / seconds).max(0.0),
         load_share: spent.load / seconds,
         load_foreign_share: ((spent.load_core - spent.load) / seconds).max(0.0),
-        pace_us,
+        slices,
         others,
         seconds,
     })
 }
 
-/// CPU time in seconds, without that of the cores' staying awake.
+/// CPU time in seconds.
 struct Spent {
     server: f64,
     /// Engines and viewers.
@@ -240,16 +238,13 @@ struct Spent {
 }
 
 impl Spent {
-    fn until_now(options: &Options, scene: &Scene, awake: &[Awake; 2]) -> Result<Self> {
+    fn until_now(options: &Options, scene: &Scene) -> Result<Self> {
         let Common { server_cpu, load_cpu, .. } = options.common;
-        let busy = |cpu, awake: &Awake| -> Result<f64> {
-            Ok(process::busy_time(cpu)?.as_secs_f64() - awake.time()?.as_secs_f64())
-        };
         Ok(Self {
             server: process::cpu_time(scene.pid())?.as_secs_f64(),
             load: process::cpu_time(std::process::id())?.as_secs_f64(),
-            server_core: busy(server_cpu, &awake[0])?,
-            load_core: busy(load_cpu, &awake[1])?,
+            server_core: process::busy_time(server_cpu)?.as_secs_f64(),
+            load_core: process::busy_time(load_cpu)?.as_secs_f64(),
         })
     }
 

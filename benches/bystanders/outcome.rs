@@ -3,13 +3,17 @@
 use millrace_emulator::signed::Report;
 
 use crate::{
-    Options,
+    Options, joins,
     others::{Kind, Turns},
     support::{budget::check, quantiles::Quantiles},
 };
 
 /// A faulty phase over the quiet ones around it: less than 5 % more.
 const RATIO: f64 = 1.05;
+
+/// The machine was as fast as usual where a piece of work took no more or less than
+/// by this share.
+const EVEN: f64 = 0.1;
 
 /// One phase.
 #[derive(Debug, serde::Serialize)]
@@ -23,8 +27,8 @@ pub(crate) struct Phase {
     /// Visits after their time, as the server tells of all viewers.
     pub(crate) visits: Option<Quantiles>,
     /// First bytes of further viewers of the healthy streams.
-    pub(crate) joins: Quantiles<f64>,
-    pub(crate) joined: usize,
+    #[serde(skip)]
+    pub(crate) slices: Vec<Slice>,
     pub(crate) joins_failed: u64,
     /// CPU time of the server in seconds.
     pub(crate) cpu_s: f64,
@@ -38,11 +42,17 @@ pub(crate) struct Phase {
     pub(crate) load_share: f64,
     /// And all else there: well above zero, lateness is not the server's own.
     pub(crate) load_foreign_share: f64,
-    /// CPU time of a fixed piece of work on the server's core.
-    pub(crate) pace_us: f64,
     /// The other streams.
     pub(crate) others: Turns,
     pub(crate) seconds: f64,
+}
+
+/// A second or less of a phase.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    pub(crate) joins: joins::Figures,
+    /// CPU time of a fixed piece of work on the server's core.
+    pub(crate) pace_ns: u64,
 }
 
 impl Kind {
@@ -78,71 +88,121 @@ pub(crate) fn print_header() {
 impl Phase {
     /// Its line, and the same as JSON.
     pub(crate) fn print(&self, options: &Options) {
+        let (joins, joined) = (joins_of(&self.slices), self.joined());
+        let pace_us = usual_pace(&self.slices) / 1000.0;
         eprintln!(
             "{:<8}{:>21}{:>9}{:>20}{:>21}{:>7}{:>7.2}{:>8.3}{:>10.0}{:>7.0}{:>10.0}{:>9.1}{:>20}",
             self.kind.as_str(),
             self.lateness,
             self.packets,
             self.visits.map_or_else(|| "-".to_owned(), |visits| visits.to_string()),
-            self.joins,
-            self.joined,
+            joins,
+            joined,
             self.cpu_s,
             self.cpu_s_per_gib,
             self.foreign_share * 100.0,
             self.load_share * 100.0,
             self.load_foreign_share * 100.0,
-            self.pace_us,
+            pace_us,
             format!("{}/{}/{}", self.others.asked, self.others.barren, self.others.ended),
         );
         let line = serde_json::json!({
             "bench": "bystanders", "kind": self.kind.as_str(), "streams": options.streams,
             "others": options.others, "rate_bps": options.rate_bps, "phase": self,
+            "joins": joins, "joined": joined, "pace_us": pace_us,
         });
         println!("{line}");
     }
+
+    fn joined(&self) -> usize {
+        self.slices.iter().map(|slice| slice.joins.took_ns.len()).sum()
+    }
+}
+
+/// Of all joins in `slices`.
+fn joins_of<'a>(slices: impl IntoIterator<Item = &'a Slice>) -> Quantiles<f64> {
+    let took = slices.into_iter().flat_map(|slice| slice.joins.took_ns.iter().copied());
+    Quantiles::of(took.collect()).map(|ns| ns as f64 / 1000.0)
+}
+
+fn usual_pace<'a>(slices: impl IntoIterator<Item = &'a Slice>) -> f64 {
+    median(slices.into_iter().map(|slice| slice.pace_ns as f64).collect())
 }
 
 /// A figure of a phase.
 type Figure = fn(&Phase) -> f64;
-const FIGURES: [(&str, Figure); 6] = [
+const FIGURES: [(&str, Figure); 4] = [
     ("lateness p50", |phase| phase.lateness.p50_us as f64),
     ("lateness p99", |phase| phase.lateness.p99_us as f64),
     ("visit p99", |phase| phase.visits.map_or(0.0, |visits| visits.p99_us as f64)),
-    ("join p50", |phase| phase.joins.p50_us),
-    ("join p99", |phase| phase.joins.p99_us),
     ("CPU s/GiB", |phase| phase.cpu_s_per_gib),
 ];
 /// Those with a budget.
 const HELD: [&str; 3] = ["lateness p99", "join p50", "join p99"];
 
-/// Compares each faulty phase with the mean of the two around it, which cancels
-/// what drifts; returns how many budgets the medians of that miss.
+/// Returns how many budgets are missed.
 pub(crate) fn judge(phases: &[Phase]) -> usize {
-    let mut missed = 0;
-    for (what, figure) in FIGURES {
-        let of = |phase: &Phase| figure(phase);
-        let ratio = |three: &[Phase]| of(&three[1]) / ((of(&three[0]) + of(&three[2])) / 2.0);
-        let ratio = median(phases.windows(3).step_by(2).map(ratio).collect());
-        // What two phases of one kind differ by says what a ratio is worth.
-        let noise = |three: &[Phase]| (of(&three[2]) / of(&three[0]) - 1.0).abs();
-        let noise = median(phases.windows(3).step_by(2).map(noise).collect());
-        let median_of = |kind| median(phases.iter().filter(|phase| phase.kind == kind).map(of).collect());
-        let (quiet, faulty) = (median_of(Kind::Quiet), median_of(Kind::Faulty));
-        eprintln!(
-            "{what:<13} quiet {quiet:>11.3}  faulty {faulty:>11.3}  ratio {ratio:.3}  quiet among themselves {:.1} %",
-            noise * 100.0
-        );
-        let line = serde_json::json!({
-            "bench": "bystanders", "figure": what, "quiet": quiet, "faulty": faulty, "ratio": ratio,
-            "noise": noise,
-        });
-        println!("{line}");
-        if HELD.contains(&what) {
-            missed += check(&format!("{what} beside faults over that without"), ratio, RATIO, ratio < RATIO);
-        }
-    }
     let failed: u64 = phases.iter().map(|phase| phase.joins_failed).sum();
-    missed + check("joins failed", failed as f64, 0.0, failed == 0)
+    judge_phases(phases) + judge_joins(phases) + check("joins failed", failed as f64, 0.0, failed == 0)
+}
+
+/// Compares each faulty phase with the mean of the two around it, which cancels
+/// what drifts, and takes the medians of that.
+fn judge_phases(phases: &[Phase]) -> usize {
+    let judge = |(what, figure): (&'static str, Figure)| {
+        let of = |phase: &Phase| figure(phase);
+        let median_of =
+            |figure: &dyn Fn(&[Phase]) -> f64| median(phases.windows(3).step_by(2).map(figure).collect());
+        let around = |three: &[Phase]| (of(&three[0]) + of(&three[2])) / 2.0;
+        let sides = [median_of(&around), median_of(&|three| of(&three[1]))];
+        // What two phases of one kind differ by says what a ratio is worth.
+        let noise = median_of(&|three| (of(&three[2]) / of(&three[0]) - 1.0).abs());
+        tell(what, sides, median_of(&|three| of(&three[1]) / around(three)), noise)
+    };
+    FIGURES.into_iter().map(judge).sum()
+}
+
+/// Compares all joins of one kind with all of the other, of slices in which the
+/// machine was as fast as usual.
+fn judge_joins(phases: &[Phase]) -> usize {
+    let slices = || phases.iter().flat_map(|phase| &phase.slices);
+    let usual = usual_pace(slices());
+    let is_usual = |slice: &&Slice| (slice.pace_ns as f64 / usual - 1.0).abs() <= EVEN;
+    eprintln!(
+        "{} of {} seconds count, in which {:.1} us of work took within {:.0} % of that",
+        slices().filter(is_usual).count(),
+        slices().count(),
+        usual / 1000.0,
+        EVEN * 100.0,
+    );
+    let joins = |step: usize, first: usize| {
+        let phases = phases.iter().skip(first).step_by(step);
+        joins_of(phases.flat_map(|phase| &phase.slices).filter(is_usual))
+    };
+    // Every other phase is quiet, and of those every other one.
+    let (quiet, faulty, first, second) = (joins(2, 0), joins(2, 1), joins(4, 0), joins(4, 2));
+    let judge = |what, of: fn(Quantiles<f64>) -> f64| {
+        let noise = (of(second) / of(first) - 1.0).abs();
+        tell(what, [of(quiet), of(faulty)], of(faulty) / of(quiet), noise)
+    };
+    judge("join p50", |joins| joins.p50_us) + judge("join p99", |joins| joins.p99_us)
+}
+
+/// Prints a figure; returns 1 when its budget is missed.
+fn tell(what: &str, [quiet, faulty]: [f64; 2], ratio: f64, noise: f64) -> usize {
+    eprintln!(
+        "{what:<13} quiet {quiet:>11.3}  faulty {faulty:>11.3}  ratio {ratio:.3}  quiet among themselves {:.1} %",
+        noise * 100.0
+    );
+    let line = serde_json::json!({
+        "bench": "bystanders", "figure": what, "quiet": quiet, "faulty": faulty, "ratio": ratio,
+        "noise": noise,
+    });
+    println!("{line}");
+    if !HELD.contains(&what) {
+        return 0;
+    }
+    check(&format!("{what} beside faults over that without"), ratio, RATIO, ratio < RATIO)
 }
 
 /// Whether all that the healthy viewers got was right; returns 1 when it was not.

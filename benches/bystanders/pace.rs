@@ -17,7 +17,7 @@ use anyhow::Result;
 use crate::support::process;
 
 /// Between two pieces of work.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(50);
 /// Sent in either direction.
 const BYTES: usize = 512;
 

@@ -50,22 +50,11 @@ pub(crate) fn pin(cpu: usize) -> Result<()> {
 /// niceness shares time out, but an equal that runs is let finish its slice.
 /// For root only; elsewhere it stays as it is.
 pub(crate) fn go_first() {
-    schedule(libc::SCHED_FIFO, 1);
-}
-
-/// Has the calling process, of one thread and settled in, run only while nobody
-/// else wants its core.
-pub(crate) fn go_last() -> io::Result<()> {
-    fs::write("/proc/self/autogroup", "19").ok();
-    if schedule(libc::SCHED_IDLE, 0) { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn schedule(policy: libc::c_int, priority: libc::c_int) -> bool {
     // SAFETY: all integers, for which zero is a value.
-    let mut wish: libc::sched_param = unsafe { std::mem::zeroed() };
-    wish.sched_priority = priority;
-    // SAFETY: `wish` is a whole structure, which the kernel only reads.
-    unsafe { libc::sched_setscheduler(0, policy, &raw const wish) == 0 }
+    let mut first: libc::sched_param = unsafe { std::mem::zeroed() };
+    first.sched_priority = 1;
+    // SAFETY: `first` is a whole structure, which the kernel only reads.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const first) };
 }
 
 /// CPU time of the calling thread.

@@ -19,3 +19,4 @@ mod turns;
 pub use config::{Config, HlsConfig, StreamConfig, ViewerConfig};
 pub use http::players::{Patience, PlayerRule};
 pub use shard::{Prepared, ShardSeed, StartError, prepare};
+pub use slice::run_beside_shards;

@@ -24,6 +24,16 @@ pub(crate) fn run_last() -> io::Result<()> {
     change(|wish| wish.sched_policy = libc::SCHED_IDLE.cast_unsigned())
 }
 
+/// Has the calling thread wait until a shard that runs on its core sleeps, or has
+/// used up a slice, instead of taking the core from it as soon as it wakes; of
+/// time it gets as much as before. Threads that it starts inherit that.
+///
+/// # Errors
+/// When the kernel refuses that.
+pub fn run_beside_shards() -> io::Result<()> {
+    change(|wish| wish.sched_policy = libc::SCHED_BATCH.cast_unsigned())
+}
+
 #[expect(unsafe_code, reason = "there is no safe call for it")]
 fn change(change: impl FnOnce(&mut libc::sched_attr)) -> io::Result<()> {
     let mut wish = current()?;
@@ -67,12 +77,12 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_runs_while_nobody_else_wants_to() {
-        std::thread::spawn(|| {
-            run_last().unwrap();
-            assert_eq!(current().unwrap().sched_policy, libc::SCHED_IDLE.cast_unsigned());
-        })
-        .join()
-        .unwrap();
+    fn threads_run_behind_others() {
+        for (run, policy) in
+            [(run_last as fn() -> _, libc::SCHED_IDLE), (run_beside_shards, libc::SCHED_BATCH)]
+        {
+            let changed = std::thread::spawn(move || run().and_then(|()| current())).join().unwrap();
+            assert_eq!(changed.unwrap().sched_policy, policy.cast_unsigned());
+        }
     }
 }
