@@ -82,15 +82,17 @@ impl Chunks {
     fn unframe(&mut self, piece: &mut [u8]) -> Unframed {
         let (mut from, mut to) = (0, 0);
         while from < piece.len() {
+            if matches!(self.at, At::Size { line: 0, .. }) {
+                (from, to) = whole_chunks(piece, from, to);
+                if from == piece.len() {
+                    break;
+                }
+            }
             if let At::Data(left) = self.at {
                 let n = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len() - from);
                 piece.copy_within(from..from + n, to);
                 (from, to) = (from + n, to + n);
                 self.at = if left == n as u64 { At::DataEnd } else { At::Data(left - n as u64) };
-                continue;
-            }
-            if let Some((at, length)) = self.whole_line(&piece[from..]) {
-                (self.at, from) = (at, from + length);
                 continue;
             }
             self.at = self.line_byte(piece[from]);
@@ -100,22 +102,6 @@ impl Chunks {
             }
         }
         Unframed { payload: to, ended: matches!(self.at, At::Ended), broken: matches!(self.at, At::Broken) }
-    }
-
-    /// Of what nearly all lines are, where `rest` has it whole: what follows, and
-    /// its length. Chunks may be of one byte, so that most of a body is lines.
-    fn whole_line(&self, rest: &[u8]) -> Option<(At, usize)> {
-        match self.at {
-            At::DataEnd => rest.starts_with(b"\r\n").then_some((At::default(), 2)),
-            At::Size { line: 0, .. } => {
-                let digits = rest.iter().take(PLAIN_DIGITS).map_while(|b| char::from(*b).to_digit(16));
-                let (value, length) =
-                    digits.fold((0, 0), |(value, length), digit| (value * 16 + u64::from(digit), length + 1));
-                let is_plain = value > 0 && rest[length..].starts_with(b"\r\n");
-                is_plain.then_some((At::Data(value), length + 2))
-            }
-            At::Size { .. } | At::Data(_) | At::Trailer { .. } | At::Ended | At::Broken => None,
-        }
     }
 
     fn line_byte(&mut self, byte: u8) -> At {
@@ -148,6 +134,38 @@ impl Chunks {
             (At::Ended, _) => At::Ended,
         }
     }
+}
+
+/// Moves the data of chunks to `to` that are whole from `from` on, and of the form
+/// that nearly all have; says where that ended. Chunks may be of one byte, so that
+/// most of a body is their lines.
+fn whole_chunks(piece: &mut [u8], mut from: usize, mut to: usize) -> (usize, usize) {
+    loop {
+        let (size, digits) = plain_size(&piece[from..]);
+        let data = from + digits + 2;
+        let end = data + size;
+        let is_whole = size > 0
+            && piece.get(data - 2..data) == Some(b"\r\n")
+            && piece.get(end..end + 2) == Some(b"\r\n");
+        if !is_whole {
+            return (from, to);
+        }
+        match size {
+            1 => piece[to] = piece[data],
+            _ => piece.copy_within(data..end, to),
+        }
+        (from, to) = (end + 2, to + size);
+    }
+}
+
+/// The number that `line` begins with, and its digits.
+fn plain_size(line: &[u8]) -> (usize, usize) {
+    let (mut size, mut digits) = (0, 0);
+    for byte in line.iter().take(PLAIN_DIGITS) {
+        let Some(digit) = char::from(*byte).to_digit(16) else { break };
+        (size, digits) = (size << 4 | digit as usize, digits + 1);
+    }
+    (size, digits)
 }
 
 #[cfg(test)]
