@@ -1,7 +1,7 @@
 //! What a second reading of a broadcast has brought, while another one is
 //! still the stream's or nothing is yet.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::VecDeque, sync::Arc, time::Duration};
 
 use millrace_media::ts::{
     Continuity, Discontinuity, Event, Indexer, JoinPoint, PACKET_LEN, Packet, Pcr, Psi,
@@ -9,13 +9,16 @@ use millrace_media::ts::{
 
 use super::{
     ChainWriter,
-    splice::{Marks, Meeting, ahead, compare},
+    splice::{Mark, Marks, Meeting, ahead, compare},
 };
 
 /// Bytes kept at most: more than a burst of 10 s at 20 Mbit/s.
 const MOST_BYTES: usize = 32 << 20;
 /// Clocks further apart than this are different ones.
 const SAME_CLOCK_SECONDS: u64 = 120;
+
+/// Null packets, which a chain may have more of, are most often less than that.
+const SOME_MORE: usize = 100 * PACKET_LEN;
 
 /// How a candidate's packets go on from the end of a chain.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +45,24 @@ pub(crate) struct Candidate {
     marks: Marks,
     joins: VecDeque<JoinPoint>,
     psi: VecDeque<(u64, Arc<Psi>)>,
+    /// The end of a chain in which none of the marks was, and the last of them.
+    unmet: Cell<Option<(Mark, u64)>>,
+}
+
+/// How `candidate` goes on where `chain` ends, both from a common packet on, which
+/// stands at `here` in the chain. Of that no more is read than it takes to tell: a
+/// candidate that has just come so far holds a few packets of what may be seconds.
+fn compare_ends(chain: &ChainWriter, here: u64, candidate: &[u8]) -> Meeting {
+    let mut most = candidate.len() + SOME_MORE;
+    loop {
+        // It is in memory; failing to read it is as if it differed.
+        let Ok(end) = chain.read_from(here, most) else { return Meeting::Differs };
+        match compare(&end, candidate) {
+            Meeting::Continues(_) if end.is_empty() => return Meeting::Differs,
+            Meeting::Continues(_) if end.len() == most => most *= 2,
+            meeting => return meeting,
+        }
+    }
 }
 
 impl Candidate {
@@ -54,6 +75,7 @@ impl Candidate {
             marks: Marks::default(),
             joins: VecDeque::new(),
             psi: VecDeque::new(),
+            unmet: Cell::new(None),
         }
     }
 
@@ -133,14 +155,16 @@ impl Candidate {
     /// How it goes on from the end of `chain`.
     pub(crate) fn fit(&self, chain: &ChainWriter) -> Fit {
         let marks = chain.marks();
-        if let Some((here, there)) = marks.meets(&self.marks) {
+        // What the chain's end was not met with before need not be looked at again.
+        let unmet = self.unmet.get().filter(|(end, _)| marks.newest() == Some(*end));
+        let met = marks.meets(&self.marks, unmet.map_or(0, |(_, to)| to));
+        self.unmet.set(met.is_none().then(|| Some((marks.newest()?, self.marks.newest()?.offset))).flatten());
+        if let Some((here, there)) = met {
             let from = usize::try_from(there.saturating_sub(self.start)).unwrap_or(0);
-            // The chain's end is in memory; failing to read it is as if it differed.
-            let end = chain.read_from(here).unwrap_or_default();
-            match compare(&end, &self.bytes[from..]) {
-                Meeting::Continues(n) if !end.is_empty() => return Fit::Exact(from + n),
+            match compare_ends(chain, here, &self.bytes[from..]) {
+                Meeting::Continues(n) => return Fit::Exact(from + n),
                 Meeting::NotYet => return Fit::Behind,
-                Meeting::Continues(_) | Meeting::Differs => return self.apart(chain),
+                Meeting::Differs => return self.apart(chain),
             }
         }
         if marks.contains_newest_of(&self.marks) {

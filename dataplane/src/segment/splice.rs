@@ -65,25 +65,42 @@ impl Marks {
         self.marks.back().map(|m| m.pcr)
     }
 
-    /// Where the newest packet that `other` has as well stands: here and there.
-    pub(super) fn meets(&self, other: &Self) -> Option<(u64, u64)> {
-        let mut newest: Vec<_> =
-            self.marks.iter().rev().take(NEAR).map(|here| here.fingerprint).zip(0..).collect();
-        newest.sort_unstable();
+    /// The newest one.
+    pub(super) fn newest(&self) -> Option<Mark> {
+        self.marks.back().copied()
+    }
+
+    /// Where the newest packet that `other` has from its offset `from` on as well
+    /// stands: here and there.
+    pub(super) fn meets(&self, other: &Self, from: u64) -> Option<(u64, u64)> {
+        let near = self.near();
         // Of equal ones the newest, here and there.
-        let common = other.marks.iter().rev().filter_map(|there| {
-            let at = newest.partition_point(|(fingerprint, _)| *fingerprint < there.fingerprint);
-            let (fingerprint, age) = newest.get(at)?;
-            (*fingerprint == there.fingerprint).then_some((*age, there.offset))
-        });
+        let there = other.marks.iter().rev().take_while(|there| there.offset >= from);
+        let common = there.filter_map(|there| Some((age_in(&near, there)?, there.offset)));
         let (age, there) = common.min_by_key(|(age, _): &(usize, u64)| *age)?;
         Some((self.marks[self.marks.len() - 1 - age].offset, there))
     }
 
     /// Whether one of the newest packets of `other` is here, wherever.
     pub(super) fn contains_newest_of(&self, other: &Self) -> bool {
-        other.meets(self).is_some()
+        let near = other.near();
+        self.marks.iter().rev().any(|here| age_in(&near, here).is_some())
     }
+
+    /// The newest, in order of their fingerprints, and how many are newer.
+    fn near(&self) -> Vec<(u64, usize)> {
+        let mut near: Vec<_> =
+            self.marks.iter().rev().take(NEAR).map(|here| here.fingerprint).zip(0..).collect();
+        near.sort_unstable();
+        near
+    }
+}
+
+/// How many are newer than what is the same as `mark`.
+fn age_in(near: &[(u64, usize)], mark: &Mark) -> Option<usize> {
+    let at = near.partition_point(|(fingerprint, _)| *fingerprint < mark.fingerprint);
+    let (fingerprint, age) = near.get(at)?;
+    (*fingerprint == mark.fingerprint).then_some(*age)
 }
 
 /// By how much `a` is ahead of `b` on one clock; none when it is behind.

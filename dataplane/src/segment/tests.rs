@@ -278,11 +278,14 @@ fn a_second_reading_continues_the_first_byte_by_byte_wherever_it_begins() {
         ("far behind", 1_000, 400, 1_010),
         ("just there", 1_000, 500, 1_000),
         ("hardly any overlap", 1_000, 988, 1_001),
+        ("before packets without a clock", 998, 900, 1_010),
     ] {
-        for filler in [0, 3] {
+        for (filler, before_end) in [(0, 0), (3, 0), (3, 2), (1_000, 2)] {
             let (mut chain, window) = chain();
-            feed(&mut chain, all[..until].as_flattened(), now(0));
+            let (begin, end) = all[..until].split_at(until - before_end);
+            feed(&mut chain, begin.as_flattened(), now(0));
             feed(&mut chain, &NULL_PACKET.repeat(filler), now(0));
+            feed(&mut chain, end.as_flattened(), now(0));
             let candidate = candidate(&all[from..to]);
             let Fit::Exact(at) = candidate.fit(&chain) else {
                 panic!("{name}: {:?}", candidate.fit(&chain));
@@ -306,6 +309,25 @@ fn a_reading_that_has_not_reached_the_end_is_waited_for() {
     assert_eq!(candidate(&all[1_900..1_998]).fit(&chain), Fit::Behind, "by two packets");
     assert_eq!(candidate(&all[1_400..1_700]).fit(&chain), Fit::Behind, "by ten seconds");
     assert_eq!(candidate(&[]).fit(&chain), Fit::Unknown);
+}
+
+#[test]
+fn a_reading_that_is_looked_at_again_and_again_fits_as_at_first_sight() {
+    let all = broadcast();
+    let mut met = 0;
+    for (begin, grows) in [(700, 0), (1_600, 0), (1_300, 10), (1_700, 40)] {
+        let (mut chain, _) = chain();
+        feed(&mut chain, all[..1_500].as_flattened(), now(0));
+        let mut growing = Candidate::new();
+        for (until, step) in (begin..).step_by(20).zip(0..50) {
+            growing.push(all[until..until + 20].as_flattened());
+            let fit = growing.fit(&chain);
+            assert_eq!(fit, candidate(&all[begin..until + 20]).fit(&chain), "from {begin} to {until}");
+            met += u32::from(matches!(fit, Fit::Exact(_)));
+            feed(&mut chain, all[1_500 + step * grows..1_500 + (step + 1) * grows].as_flattened(), now(0));
+        }
+    }
+    assert!((40..160).contains(&met), "{met} of 200");
 }
 
 #[test]

@@ -268,12 +268,12 @@ impl ChainWriter {
         self.published - self.kept.front().map_or(0, |k| k.segment.start())
     }
 
-    /// What was published from the absolute offset `from` on; nothing when
-    /// that is no longer kept.
+    /// What was published from the absolute offset `from` on, at most `most` bytes
+    /// of it; nothing when that is no longer kept.
     ///
     /// # Errors
     /// When the kernel cannot read its own memory.
-    pub(crate) fn read_from(&self, from: u64) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_from(&self, from: u64, most: usize) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         if self.kept.front().is_none_or(|k| from < k.segment.start()) {
             return Ok(out);
@@ -282,7 +282,7 @@ impl ChainWriter {
             let (start, len) = (segment.start(), segment.published());
             let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(len).min(len);
             let before = out.len();
-            out.resize(before + len - skip, 0);
+            out.resize(most.min(before + len - skip), 0);
             memfd::read_at(segment.memfd(), &mut out[before..], skip as u64)?;
         }
         Ok(out)
