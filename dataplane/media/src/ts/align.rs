@@ -41,7 +41,7 @@ use super::{PACKET_LEN, SYNC_BYTE};
 /// The longest run of sync bytes that is looked for.
 const RUN_MAX: usize = 4;
 
-/// The most bytes ever held back: a run of [`RUN_MAX`] sync bytes that starts
+/// The most bytes ever held back: a run of `RUN_MAX` sync bytes that starts
 /// at the last byte of the packet in hand ends here.
 pub const MAX_PENDING: usize = PACKET_LEN - 1 + (RUN_MAX - 1) * PACKET_LEN;
 
