@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    rt::{Link, Notify, TcpStream, into_owned, within},
+    rt::{Link, Notify, TcpStream, into_owned, sleep, within},
 };
 
 /// Connections that are kept while nobody uses them: one source has two
@@ -33,6 +33,12 @@ pub(in crate::ingest) const PROGRESS_LIMIT: Duration = Duration::from_secs(5);
 const TEXT_LIMIT: usize = 4 << 10;
 /// And for at most this long.
 const TEXT_TIME: Duration = Duration::from_secs(1);
+
+/// For so long after it has closed its connections a process that is killed may
+/// still take others, which it never answers.
+const LAST_BREATH: Duration = Duration::from_millis(200);
+/// Connections tried, one after the other, to know that an engine is there.
+const TRIES: usize = 3;
 
 /// The connections.
 pub(in crate::ingest) struct Pool {
@@ -106,7 +112,8 @@ impl Pool {
     /// Waits until the engine has closed a connection that nobody used and takes
     /// no other: it is gone, which is seen here long before the next question.
     ///
-    /// One that only closes what is idle is tried once for each connection kept.
+    /// One that only closes what is idle is tried once for each connection kept, or
+    /// three times where it closes that as well.
     pub(in crate::ingest) async fn engine_goes(&self) -> Failure {
         loop {
             self.kept.called().await;
@@ -114,10 +121,17 @@ impl Pool {
                 continue;
             }
             self.idle.borrow_mut().retain(is_quiet);
-            match self.connect().await {
-                Ok(link) => self.keep(link),
-                Err(failure) => return failure,
-            };
+            for _ in 0..TRIES {
+                let link = match self.connect().await {
+                    Ok(link) => link,
+                    Err(failure) => return failure,
+                };
+                sleep(LAST_BREATH).await;
+                if is_quiet(&link) {
+                    self.keep(link);
+                    break;
+                }
+            }
         }
     }
 
