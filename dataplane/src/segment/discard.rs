@@ -1,6 +1,6 @@
 //! Where memory goes that nobody needs any more.
 //!
-//! The kernel takes 150 to 250 µs to close one mebibyte, in which a shard would
+//! The kernel takes long to close one mebibyte, for which time a shard would
 //! serve nobody. So a thread does that for all shards which runs only while
 //! nobody else wants its core, and of which the kernel takes the core away again
 //! between two runs of pages. It may never get there: so what waits for it is
