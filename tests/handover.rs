@@ -45,9 +45,9 @@ fn playing(stage: &Stage) -> usize {
 }
 
 #[track_caller]
-fn assert_exact(crowd: &Crowd, run: Duration) {
+fn assert_exact(crowd: &Crowd, rate: u32, run: Duration) {
     for (place, seen) in crowd.all().iter().enumerate() {
-        assert_unbroken(&format!("viewer {place}"), seen, RATE, run);
+        assert_unbroken(&format!("viewer {place}"), seen, rate, run);
         assert_eq!(seen.end, None, "viewer {place}");
         assert!(seen.longest_gap < Duration::from_secs(2), "viewer {place}: {:?}", seen.longest_gap);
     }
@@ -89,7 +89,7 @@ fn an_engine_up_to_fifteen_seconds_ahead_or_behind_continues_byte_by_byte() {
                     crowd.all().iter().zip(&before).all(|(seen, run)| seen.run(RATE) > *run + more)
                 });
                 assert!(goes_on, "{first} to {second}: {}, {:#?}", stream(&stage), timeline(&stage));
-                assert_exact(&crowd, more);
+                assert_exact(&crowd, RATE, more);
             });
         }
     });
@@ -113,11 +113,34 @@ fn a_stream_moves_on_request_and_off_an_engine_that_is_drained() {
     let third = moved(second);
     assert!(third != second);
     crowd.wait_all(SOON, "a run", |seen| seen.run(RATE) > Duration::from_secs(8));
-    assert_exact(&crowd, Duration::from_secs(8));
+    assert_exact(&crowd, RATE, Duration::from_secs(8));
     let left = || stage.emulator.engine_counters(second).open_readers;
     assert!(wait_until(SOON, || left() == 0), "{} readers on the drained engine", left());
     let told = timeline(&stage);
     assert!(told.iter().filter(|note| note.starts_with("plays: exactly")).count() >= 2, "{told:#?}");
+}
+
+/// The other engine has to send as much ahead as ten seconds are until it comes to
+/// where the stream is; the one that plays is left once it has.
+#[test]
+fn a_stream_of_twenty_megabits_moves_before_its_engine_is_left() {
+    const RATE: u32 = 20_000_000;
+    let Some(stage) = stage(2, "") else { return };
+    let id = signed(RATE, Scenario::healthy(), 1);
+    let crowd = watch(&stage, &id, 1);
+    let first = playing(&stage);
+    crowd.wait_all(SOON, "a run before", |seen| seen.run(RATE) > Duration::from_secs(3));
+    let answer = stage.server.ask("POST", &format!("/api/v1/streams/id%3A{id}/migrate"));
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let is_left = || timeline(&stage).iter().any(|note| note.starts_with("stopped"));
+    assert!(wait_until(SOON, is_left), "{:#?}", timeline(&stage));
+    let told = timeline(&stage);
+    let moved = |note: &&String| note.starts_with("plays") || note.starts_with("stopped");
+    let moves: Vec<_> = told.iter().filter(moved).skip(1).collect();
+    assert_eq!(moves, ["plays: exactly where the chain ends", "stopped: "], "{told:#?}");
+    assert!(wait_until(SOON, || playing(&stage) != first), "{told:#?}");
+    crowd.wait_all(SOON, "a run", |seen| seen.run(RATE) > Duration::from_secs(8));
+    assert_exact(&crowd, RATE, Duration::from_secs(8));
 }
 
 #[test]
@@ -139,7 +162,7 @@ fn a_source_on_standby_takes_over_at_once() {
     assert!(told[lost + 1].starts_with("plays: exactly"), "nothing between loss and play: {told:#?}");
     assert!(stage.emulator.counters().starts >= starts);
     crowd.wait_all(SOON, "a run", |seen| seen.run(RATE) > Duration::from_secs(6));
-    assert_exact(&crowd, Duration::from_secs(6));
+    assert_exact(&crowd, RATE, Duration::from_secs(6));
 }
 
 #[test]

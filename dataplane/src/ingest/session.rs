@@ -204,9 +204,12 @@ impl Session {
         self.stream.window().has_join()
     }
 
-    /// What to pause between two reads for, where its engine has sent far ahead of
-    /// time.
-    pub(super) fn leisure(&self) -> Option<Duration> {
+    /// What to pause between two reads of `source` for, where it has sent far ahead
+    /// of time and nobody waits for it.
+    pub(super) fn leisure(&self, source: &Source) -> Option<Duration> {
+        if self.is_waiting_for(source) {
+            return None;
+        }
         self.chain.borrow().as_ref().and_then(|chain| chain.leisure(Monotonic::now()))
     }
 
