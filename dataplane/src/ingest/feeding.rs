@@ -19,8 +19,10 @@ use crate::{
     segment::{Candidate, Fit},
 };
 
-/// Filler is sent when nothing else was for this long.
+/// Filler is sent when nothing else was for this long, and sooner where it is known
+/// that another engine has to begin first.
 const FILLER_AFTER: Duration = Duration::from_secs(1);
+const FILLER_SOON: Duration = Duration::from_millis(400);
 /// A challenger that plays the chain's own past for this long after its first
 /// packet does not catch up by itself.
 const BEHIND_AFTER: Duration = Duration::from_secs(3);
@@ -144,7 +146,9 @@ impl Session {
         let verdict = chain_now.look(context.limits(), now);
         let errors = self.gauges.note(chain_now);
         context.count(|c| c.continuity_errors += errors);
-        if chain_now.quiet_for(now) >= FILLER_AFTER && self.has_played() {
+        let is_failing_over = self.state() == Some(StreamState::FailingOver);
+        let patience = if is_failing_over { FILLER_SOON } else { FILLER_AFTER };
+        if chain_now.quiet_for(now) >= patience && self.has_played() {
             // Without memory for a packet there is none for what follows.
             chain_now.fill(now).ok();
         }
