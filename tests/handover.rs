@@ -4,10 +4,14 @@
 
 use std::{thread, time::Duration};
 
+use millrace_dataplane::{StreamConfig, ViewerConfig};
 use millrace_emulator::{Content, ContentId, Scenario};
 use serde_json::Value;
 use support::{
+    Viewer,
     crowd::{Crowd, assert_unbroken},
+    pool::{engines, healthy, path_of},
+    shards::{Shards, entries},
     stage::{Setup, Stage, path, signed},
     tool::{Tool, has},
     wait_until,
@@ -118,6 +122,29 @@ fn a_stream_moves_on_request_and_off_an_engine_that_is_drained() {
     assert!(wait_until(SOON, || left() == 0), "{} readers on the drained engine", left());
     let told = timeline(&stage);
     assert!(told.iter().filter(|note| note.starts_with("plays: exactly")).count() >= 2, "{told:#?}");
+}
+
+/// Probes take a while, and here nobody probes at all.
+#[test]
+fn an_engine_that_was_found_gone_is_asked_again_only_where_there_is_no_other() {
+    let emulator = engines(3);
+    let table = entries(&emulator.addresses(), 3);
+    let mut shards = Shards::start(1, StreamConfig::default(), ViewerConfig::default());
+    let ask = |shards: &Shards, serial| Viewer::ask(shards.address, &path_of(healthy(serial))).unwrap();
+    shards.until("shards run", SOON, |s| s.samples.iter().all(Option::is_some));
+    shards.publish(&table, false);
+    let _first = ask(&shards, 1);
+    shards.until("it plays", SOON, |s| s.sessions("plays").len() == 1);
+    emulator.kill(0);
+    shards.until("it has moved", SOON, |s| s.sessions("plays").len() == 2);
+    let _second = ask(&shards, 2);
+    shards.until("another one plays", SOON, |s| s.sessions("plays").len() == 3);
+    assert_eq!(shards.sessions("lost").len(), 1, "{:#?}", shards.notes);
+    assert_eq!(shards.sessions("failed"), [], "the first engine was asked: {:#?}", shards.notes);
+    emulator.revive(0);
+    shards.publish(&table[..1], false);
+    let _third = ask(&shards, 3);
+    shards.until("the only engine is asked", SOON, |s| s.sessions("plays").len() == 4);
 }
 
 /// The other engine has to send as much ahead as ten seconds are until it comes to

@@ -21,7 +21,7 @@ use crate::{
     hls::Seal,
     inbox::Peer,
     ingest::{
-        Memory, READ_LIMIT, StartTimes,
+        Losses, Memory, READ_LIMIT, StartTimes,
         queue::{Queue, Tickets},
     },
     segment::{Held, Window},
@@ -124,6 +124,8 @@ pub(crate) struct Context {
     draining: Cell<bool>,
     /// What is remembered of the contents that this shard owns.
     pub(crate) memory: RefCell<Memory>,
+    /// Engines that were found to be gone, as long as the table may not say so.
+    pub(crate) losses: RefCell<Losses>,
     /// Its streams that wait for a slot.
     pub(crate) queue: Queue,
     /// How long recent starts took.
@@ -159,6 +161,7 @@ impl Context {
             stops: Rc::default(),
             draining: Cell::new(false),
             memory: RefCell::default(),
+            losses: RefCell::default(),
             queue: Queue::default(),
             start_times: RefCell::default(),
             scratch: RefCell::new(vec![0; READ_LIMIT + MAX_PENDING].into()),

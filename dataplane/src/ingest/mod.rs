@@ -16,6 +16,7 @@ mod hls;
 mod jumps;
 mod lease;
 mod life;
+mod losses;
 mod memory;
 pub(crate) mod pace;
 mod polling;
@@ -27,6 +28,7 @@ mod start_times;
 mod timeline;
 mod watch;
 
+pub(crate) use losses::Losses;
 pub(crate) use memory::Memory;
 pub(crate) use reader::READ_LIMIT;
 pub(crate) use session::Session;

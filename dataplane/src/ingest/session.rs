@@ -432,7 +432,9 @@ impl Session {
             false => None,
         };
         // A stream that has played may return to an engine that lost it.
-        match select(context, &table, &avoid, has_chain.then_some(&in_use)) {
+        let at_least: &[&[EngineId]] = if has_chain { &[&avoid, &in_use] } else { &[&avoid] };
+        let gone: Vec<_> = context.losses.borrow_mut().engines(now).chain(avoid.iter().copied()).collect();
+        match select(context, &table, &gone, at_least) {
             Ok((entry, slot)) => {
                 if let Some(since) = self.queued.get() {
                     let waited = format!("after {:.3} s", now.since(since).as_secs_f64());
@@ -468,18 +470,16 @@ impl Session {
 }
 
 /// Reserves a slot of an engine that is none of `avoid`, or else of one that is
-/// none of `at_least`.
+/// none of the first of `at_least`, and so on.
 fn select<'a>(
     context: &Context,
     table: &'a EngineTable,
     avoid: &[EngineId],
-    at_least: Option<&[EngineId]>,
+    at_least: &[&[EngineId]],
 ) -> Result<(&'a EngineEntry, SlotGuard), NotPicked> {
     let began = Monotonic::now();
-    let picked = match (table.pick(avoid), at_least) {
-        (Err(_), Some(at_least)) => table.pick(at_least),
-        (picked, _) => picked,
-    };
+    let picked =
+        at_least.iter().fold(table.pick(avoid), |picked, avoid| picked.or_else(|_| table.pick(avoid)));
     let outcome = if picked.is_ok() { Outcome::Worked } else { Outcome::Failed };
     context.record(Operation::EngineSelection, began, Monotonic::now(), outcome);
     picked

@@ -187,6 +187,7 @@ impl Source {
         match outcome {
             Some(failure) => {
                 if let Some(lease) = &lease {
+                    context.losses.borrow_mut().note(self.engine, failure.cause, Monotonic::now());
                     // Whose fault it was is for control to judge.
                     lease.report(match self.is_active(&session) {
                         true => EngineEvidence::Broke(failure.cause),
