@@ -41,6 +41,11 @@ const CLAIM_LIMIT: Duration = Duration::from_secs(1);
 /// How often that wait looks again.
 const CLAIM_PAUSE: Duration = Duration::from_millis(1);
 
+/// What a challenger's engine has sent ahead is read so many times as fast as it
+/// plays: ten seconds in half of one, whatever the rate, and for other streams of
+/// the shard not all at once.
+const CATCHES_UP: u32 = 20;
+
 /// One session.
 pub(crate) struct Session {
     pub(super) stream: Arc<Stream>,
@@ -211,6 +216,13 @@ impl Session {
             return None;
         }
         self.chain.borrow().as_ref().and_then(|chain| chain.leisure(Monotonic::now()))
+    }
+
+    /// What to pause for behind so many bytes of `source`, where it is to catch up
+    /// with the stream.
+    pub(super) fn haste(&self, source: &Source, bytes: usize) -> Option<Duration> {
+        let candidate = source.candidate.borrow();
+        candidate.as_ref()?.plays_for(bytes).map(|plays_for| plays_for / CATCHES_UP)
     }
 
     /// The swarm, once it is known.

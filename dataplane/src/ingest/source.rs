@@ -28,8 +28,8 @@ use crate::{
 /// A read shorter than what there may be is followed by a pause: viewers are
 /// visited every 160 ms, so reading more often than that gains them nothing.
 const READ_PAUSE: Duration = Duration::from_millis(40);
-/// And when somebody waits for it: behind a long read, and at first, and up to
-/// [`READ_PAUSE`] as a [`START_SHARE`]th of what reading has taken so far.
+/// And before viewers may take it, when somebody waits for that: at first, and up
+/// to [`READ_PAUSE`] as a [`START_SHARE`]th of what that has taken so far.
 const START_PAUSE: Duration = Duration::from_millis(5);
 const START_SHARE: u32 = 32;
 /// After a long read: time for the shard's other work.
@@ -442,6 +442,8 @@ impl Source {
         };
         let mut reader = Reader::new(socket, framing);
         let (mut most, mut full) = (READ_LIMIT, 0);
+        // Read since the kernel's buffer was last empty.
+        let mut round = 0;
         let began = Monotonic::now();
         let mut turn = reader.take_first(context, first, |packets| session.packets(context, self, packets));
         loop {
@@ -449,10 +451,10 @@ impl Source {
             if self.stopped.get() {
                 return None;
             }
-            let was_full = full > 0;
+            let read = if let Turn::Read(n) = turn { n } else { 0 };
+            round = if full > 0 { round + read } else { read };
             full = if matches!(turn, Turn::Read(n) if n >= most) { full + 1 } else { 0 };
             most = if full > 0 { AHEAD_LIMIT } else { READ_LIMIT };
-            let is_waited_for = session.is_waiting_for(self) || !session.stream.window().is_open();
             let pause = match turn {
                 Turn::Ended(failure) => return Some(failure),
                 Turn::Read(_) if full > 0 => match session.leisure(self) {
@@ -460,9 +462,11 @@ impl Source {
                     None if full % AHEAD_TURNS == 0 => BREATH,
                     None => Duration::ZERO,
                 },
-                Turn::Read(_) if !is_waited_for => READ_PAUSE,
-                // The kernel's buffer is empty, and the engine may have more.
-                Turn::Read(_) if was_full => START_PAUSE,
+                // The engine may have more, which a challenger has to catch up with.
+                Turn::Read(_) if session.stream.window().is_open() && round >= READ_LIMIT => {
+                    session.haste(self, round).map_or(READ_PAUSE, |pause| pause.clamp(BREATH, READ_PAUSE))
+                }
+                Turn::Read(_) if session.stream.window().is_open() => READ_PAUSE,
                 Turn::Read(_) => (Monotonic::now().since(began) / START_SHARE).clamp(START_PAUSE, READ_PAUSE),
             };
             if let Err(failure) = noted {

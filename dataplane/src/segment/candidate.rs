@@ -138,8 +138,16 @@ impl Candidate {
 
     /// Seconds of stream kept, by its clock.
     pub(crate) fn seconds(&self) -> u64 {
-        let span = self.marks.first_pcr().zip(self.marks.last_pcr());
-        span.and_then(|(first, last)| ahead(last, first)).map_or(0, |d| d.as_secs())
+        self.span().map_or(0, |d| d.as_secs())
+    }
+
+    /// How long so many of its bytes play for.
+    pub(crate) fn plays_for(&self, bytes: usize) -> Option<Duration> {
+        Some(self.span()?.mul_f64(bytes as f64 / self.bytes.len().max(1) as f64))
+    }
+
+    fn span(&self) -> Option<Duration> {
+        ahead(self.marks.last_pcr()?, self.marks.first_pcr()?)
     }
 
     /// All bytes kept.
